@@ -1,0 +1,323 @@
+//! Who called: the chain of frame records that `-C force-frame-pointers` keeps.
+//!
+//! A frame record is two words, the caller's x29 and the return address, and x29 points to the
+//! newest (AAPCS64, "The Frame Pointer"). An exception pushes one too, which holds the
+//! interrupted PC: the chain goes right through it. The chain is followed only inside of stacks
+//! that are known, upwards, and ends at the record of zeros that boot put there.
+
+use core::fmt;
+use vmsa::VirtAddr;
+
+/// No chain is followed further: a deep recursion is told by its first frames.
+const MOST_FRAMES: usize = 32;
+
+/// One place in a backtrace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The instruction: of the call, or the one that an exception interrupted. Not the return
+    /// address, which for a call that does not return may be in another function.
+    pub pc: VirtAddr,
+    /// An exception interrupted it.
+    pub interrupted: bool,
+}
+
+impl fmt::Display for Place {
+    /// `[<ffff800040201234>]`, which the host program knows to give a name to.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[<{:016x}>]", self.pc)?;
+        if self.interrupted {
+            f.write_str(" <- exception")
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// What the walk has to know of the machine; a value of its own so that tests can make one up.
+pub trait Stacks {
+    /// The frame record at `address`, if it lies wholly in a stack that may be read; and which
+    /// stack, by a number of its own.
+    fn record(&self, address: u64) -> Option<(u32, [u64; 2])>;
+
+    /// Whether a return address is that of exception entry: the record above it then is one
+    /// that an exception pushed.
+    fn is_exception_entry(&self, return_address: u64) -> bool;
+}
+
+/// The places on the way up, newest first.
+#[derive(Debug, Clone)]
+pub struct Backtrace<S> {
+    stacks: S,
+    /// x29: where the next record is.
+    record: u64,
+    /// Where the last one was: stack and address.
+    last: Option<(u32, u64)>,
+    interrupted: bool,
+    left: usize,
+}
+
+impl<S: Stacks> Backtrace<S> {
+    /// Starts with the frame record at `x29`.
+    pub fn new(stacks: S, x29: u64) -> Self {
+        Self {
+            stacks,
+            record: x29,
+            last: None,
+            interrupted: false,
+            left: MOST_FRAMES,
+        }
+    }
+
+    /// Starts with the record that an exception pushed at `record`.
+    pub fn from_exception(stacks: S, record: u64) -> Self {
+        Self {
+            interrupted: true,
+            ..Self::new(stacks, record)
+        }
+    }
+
+    /// Whether the walk ended because there were too many frames.
+    pub fn was_cut(&self) -> bool {
+        self.left == 0
+    }
+}
+
+impl<S: Stacks> Iterator for Backtrace<S> {
+    type Item = Place;
+
+    fn next(&mut self) -> Option<Place> {
+        loop {
+            let (address, interrupted) = self.step()?;
+            // The return address into exception entry tells nothing: what it saved comes next.
+            // Nor does a PC that is no address at all; who jumped there is further up.
+            if !self.interrupted
+                && let Some(pc) = VirtAddr::new(address)
+            {
+                return Some(Place { pc, interrupted });
+            }
+        }
+    }
+}
+
+impl<S: Stacks> Backtrace<S> {
+    /// Goes one record up: the address in it, and whether an exception pushed it.
+    fn step(&mut self) -> Option<(u64, bool)> {
+        if self.left == 0 || !self.record.is_multiple_of(8) {
+            return None;
+        }
+        let (stack, [next, address]) = self.stacks.record(self.record)?;
+        // On one stack records lie ever higher; an exception may have changed the stack. So the
+        // walk ends, whatever it reads.
+        if let Some((last_stack, last_record)) = self.last
+            && stack == last_stack
+            && self.record <= last_record
+        {
+            return None;
+        }
+        if address == 0 {
+            return None;
+        }
+        let interrupted = self.interrupted;
+        self.last = Some((stack, self.record));
+        self.record = next;
+        self.interrupted = self.stacks.is_exception_entry(address);
+        self.left -= 1;
+        Some((
+            if interrupted {
+                address
+            } else {
+                address.wrapping_sub(4)
+            },
+            interrupted,
+        ))
+    }
+}
+
+#[cfg(target_os = "none")]
+pub use machine::{ThisCpu, callers, from_here, of_exception};
+
+#[cfg(target_os = "none")]
+mod machine {
+    use super::{Backtrace, Stacks};
+    use crate::arch::{
+        cpu::{self, PerCpu},
+        exception::{self, ExceptionFrame},
+    };
+    use core::arch::asm;
+    use vmsa::{PageRange, VirtAddr};
+
+    /// The stacks of this CPU.
+    #[derive(Debug, Clone, Copy)]
+    pub struct ThisCpu(&'static PerCpu);
+
+    impl Stacks for ThisCpu {
+        fn record(&self, address: u64) -> Option<(u32, [u64; 2])> {
+            let start = VirtAddr::new(address)?;
+            let last = start.checked_add(15)?;
+            let holds = |stack: PageRange| stack.contains(start) && stack.contains(last);
+            let stack = if holds(self.0.stack()) {
+                0
+            } else if holds(self.0.emergency_stack()) {
+                1
+            } else {
+                return None;
+            };
+            // SAFETY: both words are in a stack of this CPU, which is mapped; the walk has
+            // checked the alignment. The words may be anything.
+            Some((stack, unsafe { start.as_ptr::<[u64; 2]>().read_volatile() }))
+        }
+
+        fn is_exception_entry(&self, return_address: u64) -> bool {
+            exception::is_entry_return_address(return_address)
+        }
+    }
+
+    /// From the call on of the function that this is in.
+    #[inline(always)]
+    pub fn from_here() -> Backtrace<ThisCpu> {
+        let x29: u64;
+        // SAFETY: reads a register.
+        unsafe { asm!("mov {}, x29", out(reg) x29, options(nomem, nostack, preserves_flags)) };
+        Backtrace::new(ThisCpu(cpu::this_cpu()), x29)
+    }
+
+    /// From the instruction that an exception interrupted on.
+    pub fn of_exception(frame: &ExceptionFrame) -> Backtrace<ThisCpu> {
+        Backtrace::from_exception(ThisCpu(cpu::this_cpu()), frame.record_address())
+    }
+
+    /// Fills `callers` with the places from the call on of the function that calls this one (as
+    /// the compiler has left functions apart), as offsets from [`boot::IMAGE_OFFSET`]; zeros
+    /// follow the last. [`caller_address`](super::caller_address) gives the address back.
+    #[inline(never)]
+    pub fn callers(callers: &mut [u32]) {
+        callers.fill(0);
+        let places = from_here()
+            .skip(1)
+            .filter_map(|place| super::pack(place.pc));
+        for (slot, place) in callers.iter_mut().zip(places) {
+            *slot = place;
+        }
+    }
+}
+
+/// What is subtracted from an image address to make it fit 32 bits: `boot::IMAGE_OFFSET`, in a
+/// form that exists on the host too.
+const PACKED_BASE: VirtAddr = VirtAddr::literal(0xffff_8000_0000_0000);
+
+/// An address of the image in 32 bits; `None` for any other.
+#[cfg_attr(
+    not(target_os = "none"),
+    allow(dead_code, reason = "the host has no backtraces")
+)]
+fn pack(pc: VirtAddr) -> Option<u32> {
+    pc.as_u64()
+        .checked_sub(PACKED_BASE.as_u64())
+        .and_then(|offset| u32::try_from(offset).ok())
+}
+
+/// The address that [`callers`] stored as `packed`.
+#[must_use]
+pub fn caller_address(packed: u32) -> VirtAddr {
+    PACKED_BASE + u64::from(packed)
+}
+
+/// The host has no chain that could be followed.
+#[cfg(not(target_os = "none"))]
+pub fn callers(callers: &mut [u32]) {
+    callers.fill(0);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: u64 = 0xffff_8000_4020_0000;
+    const ENTRY: u64 = TEXT + 0x10;
+
+    /// Records by address, in two stacks: below 0x2000 is stack 0.
+    struct Fake(&'static [(u64, [u64; 2])]);
+
+    impl Stacks for Fake {
+        fn record(&self, address: u64) -> Option<(u32, [u64; 2])> {
+            let stack = u32::from(address >= 0x2000);
+            self.0
+                .iter()
+                .find(|(at, _)| *at == address)
+                .map(|(_, record)| (stack, *record))
+        }
+
+        fn is_exception_entry(&self, return_address: u64) -> bool {
+            return_address == ENTRY
+        }
+    }
+
+    fn places(records: &'static [(u64, [u64; 2])], x29: u64) -> Vec<(u64, bool)> {
+        Backtrace::new(Fake(records), x29)
+            .map(|place| (place.pc.as_u64() - TEXT, place.interrupted))
+            .collect()
+    }
+
+    #[test]
+    fn a_chain_is_followed_to_the_record_of_zeros() {
+        let records = &[
+            (0x1000, [0x1020, TEXT + 0x104]),
+            (0x1020, [0x1040, TEXT + 0x204]),
+            (0x1040, [0, 0]),
+        ];
+        assert_eq!(places(records, 0x1000), [(0x100, false), (0x200, false)]);
+    }
+
+    #[test]
+    fn an_exception_shows_the_interrupted_instruction_itself() {
+        // The handler on stack 1, above it the exception's record, then the interrupted chain.
+        let records = &[
+            (0x2000, [0x2100, ENTRY]),
+            (0x2100, [0x1000, TEXT + 0x300]),
+            (0x1000, [0, TEXT + 0x404]),
+        ];
+        assert_eq!(places(records, 0x2000), [(0x300, true), (0x400, false)]);
+    }
+
+    #[test]
+    fn a_jump_to_nowhere_does_not_end_the_chain() {
+        let records = &[
+            (0x2000, [0x2100, ENTRY]),
+            (0x2100, [0x1000, 0x1234_5678_9abc_def0]),
+            (0x1000, [0, TEXT + 0x404]),
+        ];
+        assert_eq!(places(records, 0x2000), [(0x400, false)]);
+    }
+
+    #[test]
+    fn a_chain_that_turns_back_ends() {
+        let circle = &[(0x1000, [0x1020, TEXT + 8]), (0x1020, [0x1000, TEXT + 32])];
+        assert_eq!(places(circle, 0x1000), [(4, false), (28, false)]);
+        let itself = &[(0x1000, [0x1000, TEXT + 8])];
+        assert_eq!(places(itself, 0x1000), [(4, false)]);
+    }
+
+    #[test]
+    fn a_chain_that_leaves_the_stacks_or_is_misaligned_ends() {
+        let records = &[(0x1000, [0x9000, TEXT + 8]), (0x1004, [0, TEXT + 8])];
+        assert_eq!(places(records, 0x1000), [(4, false)]);
+        assert_eq!(places(records, 0x1004), []);
+        assert_eq!(places(records, 0), []);
+    }
+
+    #[test]
+    fn two_stacks_that_point_at_each_other_end_too() {
+        let records = &[(0x1000, [0x2000, TEXT + 8]), (0x2000, [0x1000, TEXT + 8])];
+        let mut trace = Backtrace::new(Fake(records), 0x1000);
+        assert_eq!(trace.by_ref().count(), MOST_FRAMES);
+        assert!(trace.was_cut());
+    }
+
+    #[test]
+    fn image_addresses_survive_packing() {
+        let pc = VirtAddr::literal(TEXT + 0x1234);
+        assert_eq!(pack(pc).map(caller_address), Some(pc));
+        assert_eq!(pack(VirtAddr::literal(0xffff_0000_4020_0000)), None);
+        assert_eq!(pack(VirtAddr::literal(0xffff_c000_0000_0000)), None);
+    }
+}

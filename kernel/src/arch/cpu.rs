@@ -1,0 +1,241 @@
+//! This CPU: what it can do, its own block of data, its interrupt masks, the current task.
+
+use super::image;
+use aarch64_cpu::registers::{
+    CONTEXTIDR_EL1, DAIF, ID_AA64ISAR0_EL1, ID_AA64MMFR0_EL1, ID_AA64MMFR1_EL1, ID_AA64MMFR2_EL1,
+    ID_AA64PFR0_EL1, Readable, SP_EL0, TPIDR_EL1, Writeable,
+};
+use core::arch::asm;
+use core::marker::PhantomData;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use spin::Once;
+use vmsa::{PageRange, VirtAddr};
+
+/// The size of every kernel stack in bytes; a stack is aligned to twice that, with an unmapped
+/// page below it. `vectors.s` depends on the first, `linker.ld` makes the boot stack so.
+pub const STACK_SIZE: u64 = 32 << 10;
+/// The size and alignment of an emergency stack in bytes (`linker.ld`).
+pub const EMERGENCY_STACK_SIZE: u64 = 16 << 10;
+
+/// What the CPU's identification registers promise, as far as Lull asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Features {
+    /// FEAT_TLBIRANGE: TLBI by range (`ID_AA64ISAR0_EL1.TLB` = 2).
+    pub tlbi_range: bool,
+    /// FEAT_LSE: atomic instructions (`ID_AA64ISAR0_EL1.Atomic` >= 2).
+    pub lse: bool,
+    /// FEAT_TTL: TLBI takes a level hint (`ID_AA64MMFR2_EL1.TTL` >= 1).
+    pub ttl: bool,
+    /// FEAT_BBM: the level, 0 to 2 (`ID_AA64MMFR2_EL1.BBM`).
+    pub bbm: u8,
+    /// FEAT_PAN (`ID_AA64MMFR1_EL1.PAN` >= 1).
+    pub pan: bool,
+    /// `ID_AA64MMFR1_EL1.ETS`; FEAT_ETS2 means 2 or more. 1 promises nothing (it was the
+    /// withdrawn FEAT_ETS).
+    pub ets: u8,
+    /// Bits of an ASID: 8 or 16 (`ID_AA64MMFR0_EL1.ASIDBits`).
+    pub asid_bits: u8,
+    /// `ID_AA64MMFR0_EL1.PARange`, encoded as in `TCR_EL1.IPS`.
+    pub pa_range: u8,
+    /// The GIC CPU interface has system registers (`ID_AA64PFR0_EL1.GIC` >= 1): GICv3 or later.
+    pub gic_system_registers: bool,
+}
+
+impl Features {
+    /// Physical address bits by [`pa_range`](Self::pa_range); codes of the future count as 52.
+    #[must_use]
+    pub fn pa_bits(&self) -> u8 {
+        *[32, 36, 40, 42, 44, 48, 52]
+            .get(usize::from(self.pa_range))
+            .unwrap_or(&52)
+    }
+
+    /// FEAT_ETS2: a translation that follows a completed store in program order, and that a
+    /// DSB separates from it, sees the store without an ISB.
+    #[must_use]
+    pub fn ets2(&self) -> bool {
+        self.ets >= 2
+    }
+
+    /// Reads the registers.
+    fn read() -> Self {
+        // Identification fields are four bits wide.
+        let field = |register: u64, shift: u32| (register >> shift & 0xf) as u8;
+        let isar0 = ID_AA64ISAR0_EL1.get();
+        let mmfr0 = ID_AA64MMFR0_EL1.get();
+        let mmfr1 = ID_AA64MMFR1_EL1.get();
+        let mmfr2 = ID_AA64MMFR2_EL1.get();
+        Self {
+            tlbi_range: field(isar0, 56) >= 2,
+            lse: field(isar0, 20) >= 2,
+            ttl: field(mmfr2, 48) >= 1,
+            bbm: field(mmfr2, 52),
+            pan: field(mmfr1, 20) >= 1,
+            ets: field(mmfr1, 36),
+            asid_bits: if field(mmfr0, 4) == 2 { 16 } else { 8 },
+            pa_range: field(mmfr0, 0),
+            gic_system_registers: field(ID_AA64PFR0_EL1.get(), 24) >= 1,
+        }
+    }
+}
+
+/// A register that holds an address, as one.
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "addresses are 64 bits wide (vmsa asserts it)"
+)]
+const fn address(register: u64) -> usize {
+    register as usize
+}
+
+/// What this CPU can do; read from its registers the first time. All CPUs of a `virt` board are
+/// alike.
+pub fn features() -> &'static Features {
+    static FEATURES: Once<Features> = Once::new();
+    FEATURES.call_once(Features::read)
+}
+
+/// What belongs to one CPU. `vectors.s` reads it by offset, before it has a stack.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub struct PerCpu {
+    /// The lowest address of the stack that SP is to be in: a multiple of [`STACK_SIZE`]. A switch
+    /// of stacks stores it, with interrupts masked, right before it changes SP.
+    pub(super) stack_bottom: AtomicU64,
+    /// The lowest address of this CPU's emergency stack.
+    pub(super) emergency_bottom: AtomicU64,
+    /// Three registers, while exception entry has no stack to save them on.
+    pub(super) entry_scratch: [AtomicU64; 3],
+    /// A function that was called because of a fault has not come back: a fault of its own
+    /// calls no other.
+    pub(super) in_fault_hook: AtomicBool,
+    /// The CPU's number, from 0 in the order they were started.
+    id: AtomicU32,
+}
+
+/// The boot CPU's block.
+static BOOT_CPU: PerCpu = PerCpu {
+    stack_bottom: AtomicU64::new(0),
+    emergency_bottom: AtomicU64::new(0),
+    entry_scratch: [const { AtomicU64::new(0) }; 3],
+    in_fault_hook: AtomicBool::new(false),
+    id: AtomicU32::new(0),
+};
+
+/// Installs the boot CPU's block; before it, [`this_cpu`] must not be called and no exception
+/// taken with the kernel's vectors.
+pub fn init_boot_cpu() {
+    BOOT_CPU
+        .stack_bottom
+        .store(image::boot_stack().start().as_u64(), Relaxed);
+    BOOT_CPU
+        .emergency_bottom
+        .store(image::emergency_stack_bottom().as_u64(), Relaxed);
+    TPIDR_EL1.set((&raw const BOOT_CPU).expose_provenance() as u64);
+}
+
+/// The block of the CPU that this runs on. A task that can be preempted may find itself on
+/// another CPU by the time it looks at it.
+#[must_use]
+pub fn this_cpu() -> &'static PerCpu {
+    // SAFETY: TPIDR_EL1 is written once for each CPU, with the address of a static `PerCpu`,
+    // before anything that gets here. All of its fields are atomic.
+    unsafe { &*core::ptr::with_exposed_provenance(address(TPIDR_EL1.get())) }
+}
+
+impl PerCpu {
+    /// The CPU's number, from 0.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.id.load(Relaxed)
+    }
+
+    /// The stack that SP is to be in: what exception entry compares it with.
+    #[must_use]
+    pub fn stack(&self) -> PageRange {
+        page_range(self.stack_bottom.load(Relaxed), STACK_SIZE)
+    }
+
+    /// This CPU's emergency stack.
+    #[must_use]
+    pub fn emergency_stack(&self) -> PageRange {
+        page_range(self.emergency_bottom.load(Relaxed), EMERGENCY_STACK_SIZE)
+    }
+}
+
+/// `len` bytes from `start`, both known to be good.
+fn page_range(start: u64, len: u64) -> PageRange {
+    VirtAddr::new(start)
+        .and_then(|start| PageRange::covering(start, len))
+        .expect("set to the bottom of a mapped stack")
+}
+
+/// The number of this CPU, from 0.
+#[must_use]
+pub fn id() -> u32 {
+    this_cpu().id()
+}
+
+/// The current task's address, whatever a task is: null before [`set_current_task`].
+///
+/// It is kept in SP_EL0, which EL1 has no other use for, because one instruction reads it: there
+/// is no moment in which a task could be moved between finding its CPU and finding itself.
+#[inline]
+#[must_use]
+pub fn current_task_ptr() -> *const () {
+    core::ptr::with_exposed_provenance(address(SP_EL0.get()))
+}
+
+/// The current task's number, kept in CONTEXTIDR_EL1 for the same reason. Debuggers and trace
+/// hardware know the register as the context's name (DDI 0487 D24.2.27).
+#[inline]
+#[must_use]
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "PROCID is bits [31:0]; the rest is RES0"
+)]
+pub fn current_task_id() -> u32 {
+    CONTEXTIDR_EL1.get() as u32
+}
+
+/// Makes the task at `task`, whose number is `id`, the current one of this CPU. Whoever reads the
+/// address back has to know that the task is still alive; that is between those who call the two.
+pub fn set_current_task(task: *const (), id: u32) {
+    SP_EL0.set(task.expose_provenance() as u64);
+    CONTEXTIDR_EL1.set(u64::from(id));
+}
+
+/// Interrupts are masked while this lives; then PSTATE.{I, F} are as they were.
+///
+/// Not `Send`: it gives back the mask of the CPU that it was taken on. Guards are to be dropped
+/// in the reverse order.
+#[derive(Debug)]
+#[must_use = "interrupts are unmasked when the guard is dropped"]
+pub struct InterruptsMasked {
+    saved: u64,
+    not_send: PhantomData<*const ()>,
+}
+
+/// Masks IRQ and FIQ on this CPU.
+pub fn mask_interrupts() -> InterruptsMasked {
+    let saved = DAIF.get();
+    // SAFETY: masking can't break anything; no `nomem`, so that accesses stay inside.
+    unsafe { asm!("msr daifset, #0b0011", options(nostack, preserves_flags)) };
+    InterruptsMasked {
+        saved,
+        not_send: PhantomData,
+    }
+}
+
+impl Drop for InterruptsMasked {
+    fn drop(&mut self) {
+        // SAFETY: the value was read from DAIF on this CPU; no `nomem`, as above.
+        unsafe { asm!("msr daif, {}", in(reg) self.saved, options(nostack, preserves_flags)) };
+    }
+}
+
+/// Lets SErrors be taken: they are masked at reset, and one would be held back unseen.
+pub fn unmask_serror() {
+    // SAFETY: the vectors are installed, and an SError ends in a report.
+    unsafe { asm!("msr daifclr, #0b0100", options(nostack, preserves_flags)) };
+}

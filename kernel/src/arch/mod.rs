@@ -1,0 +1,43 @@
+//! Every instruction that Rust can't say, and every device register.
+//!
+//! What is above calls down into here by function. Where something here has to call up (a fault
+//! that no one survives, a fault that a scene wants to show) it calls a function that bring-up
+//! installed.
+//!
+//! Host tests get what executes no instruction, and stand-ins for the little that the modules
+//! above ask of the CPU.
+
+pub mod barrier;
+pub mod entry;
+pub mod record;
+pub mod tlbi;
+
+#[cfg(target_os = "none")]
+pub mod cpu;
+#[cfg(target_os = "none")]
+pub mod device_tree;
+#[cfg(target_os = "none")]
+pub mod exception;
+#[cfg(target_os = "none")]
+pub mod exit;
+#[cfg(target_os = "none")]
+pub mod fault;
+#[cfg(target_os = "none")]
+pub mod fixup;
+#[cfg(target_os = "none")]
+pub mod image;
+#[cfg(target_os = "none")]
+pub mod psci;
+#[cfg(target_os = "none")]
+pub mod semihosting;
+#[cfg(target_os = "none")]
+pub mod time;
+#[cfg(target_os = "none")]
+pub mod uart;
+
+pub mod backtrace;
+
+#[cfg(not(target_os = "none"))]
+mod host;
+#[cfg(not(target_os = "none"))]
+pub use host::{cpu, time};

@@ -1,0 +1,44 @@
+//! Gives each event its CPU, task and time, and hands it to `trace`.
+
+use crate::trace::{self, Event, Kind};
+
+/// Counts an event, and records it where a recording is under way.
+#[inline(always)]
+pub(super) fn emit(kind: Kind) {
+    trace::count(&kind);
+    note(kind);
+}
+
+/// Records an event that is not counted: a lazy MMU call, or a function of a call tree.
+#[inline(always)]
+pub fn note(kind: Kind) {
+    if trace::recording() {
+        stamp_and_push(kind);
+    }
+}
+
+/// Out of line: the paths that emit pay for a load and a branch, no more.
+#[cold]
+#[inline(never)]
+fn stamp_and_push(kind: Kind) {
+    trace::push(Event { time: super::time::now(), cpu: super::cpu::id(), task: super::cpu::current_task_id(), kind });
+}
+
+/// Records that the function `name` runs, until the value is dropped.
+#[derive(Debug)]
+#[must_use = "the function would leave at once"]
+pub struct Span(&'static str);
+
+/// Enters `name` in the call tree of a recording.
+#[inline]
+pub fn span(name: &'static str) -> Span {
+    note(Kind::Enter(name));
+    Span(name)
+}
+
+impl Drop for Span {
+    #[inline]
+    fn drop(&mut self) {
+        note(Kind::Leave(self.0));
+    }
+}

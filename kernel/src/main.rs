@@ -1,0 +1,110 @@
+//! Lull, the kernel: the table of contents. Bring-up in order, the hooks installed, then the tour.
+#![cfg_attr(target_os = "none", no_std, no_main)]
+
+#[cfg(target_os = "none")]
+extern crate alloc;
+
+pub mod arch;
+pub mod ktest;
+pub mod mm;
+#[cfg(target_os = "none")]
+pub mod monitor;
+#[cfg(target_os = "none")]
+pub mod oops;
+pub mod params;
+pub mod task;
+#[cfg(target_os = "none")]
+mod tests;
+#[cfg(target_os = "none")]
+pub mod tour;
+pub mod trace;
+pub mod warning;
+
+#[cfg(target_os = "none")]
+mod start {
+    use crate::{
+        arch::{cpu, device_tree::DeviceTree, exception, exit, uart},
+        mm::{bring_up, dump, explain, kasan, layout, lazy},
+        monitor, oops,
+        params::{Params, Rodata},
+        println, task, tour,
+    };
+    use boot::Handover;
+    use core::fmt;
+
+    /// The kernel. `boot` calls it on the boot stack, with the MMU on and interrupts masked.
+    #[unsafe(no_mangle)]
+    #[inline(never)]
+    extern "C" fn kernel_main(handover: &Handover) -> ! {
+        // First what makes anything that goes wrong from here on show itself.
+        cpu::init_boot_cpu();
+        cpu::set_current_task((&raw const task::BOOT_TASK).cast(), task::BOOT_TASK.id);
+        exception::init();
+        exception::set_fatal(oops::fatal_exception);
+        cpu::unmask_serror();
+        uart::init_log();
+
+        // What the machine is, and what was asked for.
+        let tree = DeviceTree::read(handover).unwrap_or_else(|error| refuse(&error));
+        let params = Params::parse(tree.bootargs()).unwrap_or_else(|error| refuse(&error));
+
+        // Memory: the kernel's own tables, the page allocator, vmalloc.
+        let devices = [tree.uart.start];
+        let machine = bring_up::Machine { ram: tree.ram(), device_tree: &tree.tree, devices: &devices };
+        let options = bring_up::Options {
+            debug_pagealloc: params.debug_pagealloc,
+            page_poison: params.page_poison,
+            kasan: params.kasan,
+            rodata_full: params.rodata == Rodata::Full,
+        };
+        bring_up::bring_up(handover, machine, options).unwrap_or_else(|error| refuse(&format_args!("lull: {error}")));
+        // SAFETY: the first device is the UART that the tree named, mapped as device memory, and used by nobody else.
+        let uart = unsafe { uart::init(layout::DEVICES.start() + tree.uart.start.page_offset()) };
+        uart.unwrap_or_else(|error| refuse(&format_args!("lull: the UART could not be set up: {error:?}")));
+        banner(handover, &tree, &params);
+
+        // The calls that go up the house: what reports want to know of the floors above them.
+        oops::set_hooks(oops::Hooks { explain: explain::explain, state: lazy::describe });
+        kasan::report::install(explain::explain);
+
+        println!("{}", dump::check_wx(&layout::PARTS.map(|(_, part)| part)));
+        lazy::choose(params.model, params.backend).unwrap_or_else(|lazy::Busy| unreachable!("no section is open yet"));
+
+        let done = match params.autorun {
+            Some(commands) => monitor::run_all(commands).is_ok(),
+            None => tour::play(),
+        };
+        if done { exit::success() } else { exit::failure() }
+    }
+
+    /// Where the kernel runs.
+    fn banner(handover: &Handover, tree: &DeviceTree, params: &Params<'_>) {
+        let features = cpu::features();
+        println!("Lull: entered at EL{}, {} CPU, GICv{}", handover.entered_el, tree.cpus().len(), tree.gic.version);
+        println!(
+            "  {}-bit physical addresses, {}-bit ASIDs, TLBI by range: {}, level hints: {}, BBM level {}, ETS2: {}",
+            features.pa_bits(),
+            features.asid_bits,
+            features.tlbi_range,
+            features.ttl,
+            features.bbm,
+            features.ets2(),
+        );
+        println!("  image       {} - {}", handover.image.start, handover.image.end);
+        println!("  device tree {} - {}", tree.tree.start, tree.tree.end);
+        for ram in tree.ram() {
+            println!("  RAM         {} - {}", ram.start, ram.end);
+        }
+        println!("  {params}");
+    }
+
+    /// Ends a boot that can't go on, with a line that says why.
+    fn refuse(why: &dyn fmt::Display) -> ! {
+        println!("{why}");
+        exit::failure()
+    }
+}
+
+/// The host builds this package for its tests only.
+#[cfg(not(target_os = "none"))]
+fn main() {}

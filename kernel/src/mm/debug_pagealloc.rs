@@ -1,0 +1,200 @@
+//! DEBUG_PAGEALLOC: a free page is not there. And page poisoning: a free page holds 0xAA, and still does when it is allocated.
+//!
+//! The hooks of the page allocator end up here, inside whatever lazy section their caller has open: this is the other
+//! end of the circle. Freed pages are filled, then taken out of the linear map, then flushed from every TLB, and only
+//! then free; allocated pages are put back, which needs barriers but no TLBI, then checked. All pages of one call share
+//! one section.
+
+use super::{
+    linear_map,
+    page_alloc::{self, Hooks, Pages},
+    set_memory,
+};
+use crate::{
+    arch::{backtrace, record::span},
+    task, warning,
+};
+use core::{
+    fmt,
+    panic::Location,
+    sync::atomic::{AtomicBool, Ordering},
+};
+use spin::{Mutex, Once};
+use vmsa::{Frame, PAGE_SIZE, VirtAddr};
+
+/// What a freed page is filled with (PAGE_POISON in Linux).
+pub const POISON: u8 = 0xaa;
+const POISON_WORD: u64 = u64::from_ne_bytes([POISON; 8]);
+
+/// How many return addresses the history of a page keeps.
+const CALLERS: usize = 4;
+
+/// What happened to a page last, and who did it: 64 bytes, kept with DEBUG_PAGEALLOC alone.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct History {
+    allocated: Event,
+    freed: Event,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Event {
+    at: Option<&'static Location<'static>>,
+    /// Return addresses, as offsets from the start of the image; 0 ends them.
+    callers: [u32; CALLERS],
+    task: u32,
+    _reserved: u32,
+}
+
+impl Event {
+    const NONE: Self = Self { at: None, callers: [0; CALLERS], task: 0, _reserved: 0 };
+
+    fn now(at: &'static Location<'static>) -> Self {
+        let mut callers = [0; CALLERS];
+        backtrace::callers(&mut callers);
+        Self { at: Some(at), callers, task: task::current().id, _reserved: 0 }
+    }
+
+    fn describe(&self, what: &str, out: &mut dyn fmt::Write) -> fmt::Result {
+        let Some(at) = self.at else { return writeln!(out, "  never {what} since boot") };
+        writeln!(out, "  {what} by task {} at {at}", self.task)?;
+        self.callers
+            .iter()
+            .take_while(|caller| **caller != 0)
+            .try_for_each(|caller| writeln!(out, "    [<{:016x}>]", backtrace::caller_address(*caller)))
+    }
+}
+
+impl History {
+    /// Of a page that nothing has happened to.
+    pub const NONE: Self = Self { allocated: Event::NONE, freed: Event::NONE };
+}
+
+const _: () = assert!(size_of::<History>() <= 64);
+
+/// The histories of the frames from the first on.
+struct Histories {
+    base: u64,
+    of: &'static mut [History],
+}
+
+static HISTORIES: Once<Mutex<Histories>> = Once::new();
+static UNMAPS: AtomicBool = AtomicBool::new(false);
+static POISONS: AtomicBool = AtomicBool::new(false);
+
+/// Turns on what is asked for. With `histories` (one for each frame from `base` on) free pages leave the linear map, which
+/// they must have left already; with `poison` they are filled.
+pub fn install(histories: Option<(Frame, &'static mut [History])>, poison: bool) {
+    UNMAPS.store(histories.is_some(), Ordering::Relaxed);
+    POISONS.store(poison, Ordering::Relaxed);
+    if UNMAPS.load(Ordering::Relaxed) || poison {
+        page_alloc::install(Hooks { allocated, freed });
+    }
+    if let Some((base, of)) = histories {
+        HISTORIES.call_once(|| Mutex::new(Histories { base: base.number(), of }));
+    }
+}
+
+/// Whether free pages leave the linear map.
+pub fn is_on() -> bool {
+    UNMAPS.load(Ordering::Relaxed)
+}
+
+/// Pages are about to be handed out.
+fn allocated(pages: Pages<'_>, at: &'static Location<'static>) {
+    if UNMAPS.load(Ordering::Relaxed) {
+        let _span = span("debug_pagealloc_map_pages");
+        remember(pages, |history, event| history.allocated = event, at);
+        set_memory::set_direct_map_valid(pages, true);
+    }
+    // A page that was never freed holds whatever memory held at reset: nothing to check.
+    page_alloc::for_each_poisoned(pages, check_poison);
+}
+
+/// Pages have come back; nobody can get them before this returns.
+fn freed(pages: Pages<'_>, at: &'static Location<'static>) {
+    if POISONS.load(Ordering::Relaxed) {
+        for (first, count) in pages.runs() {
+            let start = linear_map::virt(first.start()).as_mut_ptr::<u64>();
+            for word in 0..(count * PAGE_SIZE / 8) as usize {
+                // SAFETY: the pages are in the linear map, and their user has given them up.
+                unsafe { start.add(word).write(POISON_WORD) };
+            }
+        }
+        page_alloc::mark_poisoned(pages);
+    }
+    if UNMAPS.load(Ordering::Relaxed) {
+        let _span = span("debug_pagealloc_unmap_pages");
+        remember(pages, |history, event| history.freed = event, at);
+        set_memory::set_direct_map_valid(pages, false);
+    }
+}
+
+/// Looks whether somebody wrote to a page while it was free (check_poison_mem in Linux).
+fn check_poison(frame: Frame) {
+    let start = linear_map::virt(frame.start());
+    // SAFETY: the page is in the linear map again, and its new user does not have it yet.
+    let words = unsafe { core::slice::from_raw_parts(start.as_ptr::<u64>(), PAGE_SIZE as usize / 8) };
+    let Some(index) = words.iter().position(|word| *word != POISON_WORD) else { return };
+    let wrong = words[index];
+    let bits: u32 = words.iter().map(|word| (word ^ POISON_WORD).count_ones()).sum();
+    let what = if bits == 1 { "single bit error" } else { "memory corruption" };
+    warning!(
+        "pagealloc: {what} in free page {:#x}: {:#018x} at {}, {POISON_WORD:#018x} expected\n{}",
+        frame.number(),
+        wrong,
+        start + index as u64 * 8,
+        Described(frame),
+    );
+}
+
+/// Enters an event into the history of each page.
+fn remember(pages: Pages<'_>, enter: impl Fn(&mut History, Event), at: &'static Location<'static>) {
+    let Some(histories) = HISTORIES.get() else { return };
+    let event = Event::now(at);
+    let mut histories = histories.lock();
+    let base = histories.base;
+    for (first, count) in pages.runs() {
+        for number in first.number()..first.number() + count {
+            if let Some(history) = number.checked_sub(base).and_then(|i| histories.of.get_mut(i as usize)) {
+                enter(history, event);
+            }
+        }
+    }
+}
+
+/// Says what is known of a page: who allocated and who freed it last, and from where.
+pub fn describe(frame: Frame, out: &mut dyn fmt::Write) -> fmt::Result {
+    let history = HISTORIES.get().and_then(|histories| {
+        // A report of a crash must not wait for a lock that the crashed code holds.
+        let histories = histories.try_lock()?;
+        let index = frame.number().checked_sub(histories.base)?;
+        histories.of.get(index as usize).copied()
+    });
+    match history {
+        None => writeln!(out, "  no history is kept of page {:#x}", frame.number()),
+        Some(history) => {
+            history.allocated.describe("allocated", out)?;
+            history.freed.describe("freed", out)
+        }
+    }
+}
+
+struct Described(Frame);
+
+impl fmt::Display for Described {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        describe(self.0, f)
+    }
+}
+
+/// Says that an address of the linear map belongs to a free page, if it does: the reports of faults ask. Returns whether it did.
+pub fn explain(va: VirtAddr, out: &mut dyn fmt::Write) -> Result<bool, fmt::Error> {
+    let Some(frame) = linear_map::frame_of(va) else { return Ok(false) };
+    if !is_on() || !page_alloc::is_free(frame) {
+        return Ok(false);
+    }
+    writeln!(out, "BUG: use after free: {va} is in page {:#x} of the linear map, which is free", frame.number())?;
+    describe(frame, out)?;
+    Ok(true)
+}

@@ -1,0 +1,109 @@
+//! The kernel heap: `linked_list_allocator` behind a spin lock, for small and rare objects.
+//!
+//! It lives in an address range of its own and grows there page by page, so that it stays one piece. It is never made
+//! smaller.
+
+use super::{
+    layout::HEAP,
+    linear_map,
+    page_alloc::{self, OutOfMemory},
+    page_table,
+};
+use core::{
+    alloc::{GlobalAlloc, Layout},
+    ptr::NonNull,
+};
+use linked_list_allocator::Heap;
+use spin::Mutex;
+use vmsa::{Attributes, Descriptor, Level, PAGE_SIZE, PageRange};
+
+/// The heap grows by at least so many pages.
+const STEP: u64 = 16;
+
+struct KernelHeap(Mutex<Growing>);
+
+struct Growing {
+    heap: Heap,
+    /// Pages that are mapped, from the start of HEAP on.
+    mapped: u64,
+}
+
+#[global_allocator]
+static HEAP_ALLOCATOR: KernelHeap = KernelHeap(Mutex::new(Growing { heap: Heap::empty(), mapped: 0 }));
+
+/// Bytes in use and bytes mapped.
+pub fn stats() -> (usize, u64) {
+    let growing = HEAP_ALLOCATOR.0.lock();
+    (growing.heap.used(), growing.mapped * PAGE_SIZE)
+}
+
+impl Growing {
+    /// Maps enough more pages for `layout`.
+    fn grow(&mut self, layout: Layout) -> Result<(), OutOfMemory> {
+        // The list allocator may need a header, and alignment may cost as much again.
+        let bytes = layout.size().checked_add(layout.align() + 64).ok_or(OutOfMemory)? as u64;
+        let pages = bytes.div_ceil(PAGE_SIZE).max(STEP).min(HEAP.pages() - self.mapped);
+        let range = PageRange::new(HEAP.page(self.mapped), pages).ok_or(OutOfMemory)?;
+        if range.bytes() < bytes.min(STEP * PAGE_SIZE) {
+            return Err(OutOfMemory);
+        }
+        let mut kernel = linear_map::kernel();
+        kernel.prepare(range).map_err(|_| OutOfMemory)?;
+        let list = page_alloc::allocate_list(pages)?;
+        let mut frames = list.into_frames();
+        let mapped = kernel.apply_to_existing_page_range(range, |leaf| {
+            let frame = frames.next().ok_or(page_table::Error::OutOfMemory)?;
+            let new = Descriptor::leaf(Level::L3, frame.start(), Attributes::KERNEL_DATA);
+            leaf.set(leaf.get(), new.ok_or(page_table::Error::OutOfMemory)?);
+            Ok(())
+        });
+        mapped.unwrap_or_else(|error| unreachable!("the heap's tables were prepared: {error}"));
+        let bytes = range.bytes() as usize;
+        if self.mapped == 0 {
+            // SAFETY: the range is mapped, nobody else's, and stays so.
+            unsafe { self.heap.init(range.start().as_mut_ptr(), bytes) };
+        } else {
+            // SAFETY: the range adjoins the heap's end, and is as above.
+            unsafe { self.heap.extend(bytes) };
+        }
+        self.mapped += pages;
+        Ok(())
+    }
+}
+
+// SAFETY: blocks come from the list allocator, which never gives the same memory twice; the lock serialises it.
+unsafe impl GlobalAlloc for KernelHeap {
+    #[track_caller]
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let mut growing = self.0.lock();
+        let mut block = growing.heap.allocate_first_fit(layout);
+        if block.is_err() && growing.grow(layout).is_ok() {
+            block = growing.heap.allocate_first_fit(layout);
+        }
+        let mapped = growing.mapped * PAGE_SIZE;
+        drop(growing);
+        block.map_or_else(
+            |()| {
+                let mut callers = [0; 8];
+                crate::arch::backtrace::callers(&mut callers);
+                log::error!(
+                    "heap: no room for {} bytes; {mapped} of {} bytes are mapped; asked for by",
+                    layout.size(),
+                    HEAP.bytes(),
+                );
+                for caller in callers.into_iter().take_while(|caller| *caller != 0) {
+                    let address = crate::arch::backtrace::caller_address(caller);
+                    log::error!("  [<{:016x}>]", address.as_u64());
+                }
+                core::ptr::null_mut()
+            },
+            NonNull::as_ptr,
+        )
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        let Some(block) = NonNull::new(block) else { return };
+        // SAFETY: the caller's promise: `block` came from `alloc` with this layout.
+        unsafe { self.0.lock().heap.deallocate(block, layout) };
+    }
+}

@@ -1,0 +1,52 @@
+//! The kernel's address space: 48-bit addresses, 4 KiB pages, at the places where Linux with generic KASAN has them.
+//!
+//! ```text
+//! 0xffff_0000_0000_0000  linear map: all of RAM, address = 0xffff_0000_0000_0000 + PA
+//! 0xffff_6000_0000_0000  shadow: one byte for 8 bytes of any address above 0xffff_0000_0000_0000
+//! 0xffff_8000_0000_0000  image: address = 0xffff_8000_0000_0000 + PA
+//! 0xffff_8000_8000_0000  vmalloc
+//! 0xffff_d000_0000_0000  heap
+//! 0xffff_fe00_0000_0000  devices, a page each
+//! ```
+
+use vmsa::{PAGE_SIZE, PageRange, VirtAddr};
+
+/// A part of the address space.
+const fn part(start: u64, end: u64) -> PageRange {
+    match PageRange::new(VirtAddr::literal(start), (end - start) / PAGE_SIZE) {
+        Some(range) => range,
+        None => panic!("a part of the address space is a range of it"),
+    }
+}
+
+/// The linear map.
+pub const LINEAR: PageRange = part(0xffff_0000_0000_0000, 0xffff_6000_0000_0000);
+/// The shadow of LINEAR to DEVICES.
+pub const SHADOW: PageRange = part(0xffff_6000_0000_0000, 0xffff_8000_0000_0000);
+/// Where the image can be. Ends where VMALLOC starts.
+pub const IMAGE: PageRange = part(0xffff_8000_0000_0000, 0xffff_8000_8000_0000);
+/// Addresses that vmalloc and vmap hand out: 64 TiB less 2 GiB.
+pub const VMALLOC: PageRange = part(0xffff_8000_8000_0000, 0xffff_c000_0000_0000);
+/// The kernel heap can grow to 64 MiB.
+pub const HEAP: PageRange = part(0xffff_d000_0000_0000, 0xffff_d000_0400_0000);
+/// Device registers.
+pub const DEVICES: PageRange = part(0xffff_fe00_0000_0000, 0xffff_fe00_0010_0000);
+
+/// Every part, with its name, for people.
+pub const PARTS: [(&str, PageRange); 6] = [
+    ("linear map", LINEAR),
+    ("shadow", SHADOW),
+    ("image", IMAGE),
+    ("vmalloc", VMALLOC),
+    ("heap", HEAP),
+    ("devices", DEVICES),
+];
+
+/// shadow = (address >> 3) + this (KASAN_SHADOW_OFFSET of Linux on arm64, 48-bit addresses).
+pub const SHADOW_OFFSET: u64 = 0xdfff_8000_0000_0000;
+
+const _: () = {
+    // The shadow of the linear map starts where the shadow does, and that of the highest address ends where it does.
+    assert!((LINEAR.start().as_u64() >> 3) + SHADOW_OFFSET == SHADOW.start().as_u64());
+    assert!((u64::MAX >> 3) + SHADOW_OFFSET == SHADOW.last_byte().as_u64());
+};

@@ -1,0 +1,82 @@
+//! The linear map: every frame of RAM at a fixed distance from its physical address, and the kernel's page tables,
+//! which are reached through it.
+
+use super::{
+    layout::LINEAR,
+    page_alloc::{self, OutOfMemory, Pages},
+    page_table::{PageTable, TableMemory},
+};
+use crate::arch::entry::Entry;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use vmsa::{Frame, PAGE_SIZE, PageRange, PhysAddr, VirtAddr};
+
+/// The address of `pa` in the linear map.
+#[inline]
+pub fn virt(pa: PhysAddr) -> VirtAddr {
+    LINEAR.start() + pa.as_u64()
+}
+
+/// The frame that `va` is in, if it is in the linear map.
+pub fn frame_of(va: VirtAddr) -> Option<Frame> {
+    LINEAR.contains(va).then(|| PhysAddr::new(va - LINEAR.start()).map(Frame::containing)).flatten()
+}
+
+/// `pages` as ranges of the linear map.
+pub fn ranges(pages: Pages<'_>) -> impl Iterator<Item = PageRange> + use<> {
+    pages.runs().filter_map(|(first, count)| PageRange::new(virt(first.start()), count))
+}
+
+/// Table pages from the page allocator, reached through the linear map.
+#[derive(Clone, Copy, Debug)]
+pub struct Linear(());
+
+impl TableMemory for Linear {
+    fn allocate(&mut self, frames: &mut [Frame]) -> Result<(), OutOfMemory> {
+        let list = page_alloc::allocate_list(frames.len() as u64)?;
+        frames.iter_mut().zip(list.iter()).for_each(|(slot, frame)| *slot = frame);
+        Ok(())
+    }
+
+    #[inline]
+    fn entry(&self, table: Frame, index: usize) -> Entry {
+        let pa = table.start() + index as u64 * 8;
+        // SAFETY: `table` is a table of the kernel's tree: those stay tables for good, the linear map maps them, and only
+        // Entry touches them.
+        unsafe { Entry::new(virt(pa).as_mut_ptr(), pa) }
+    }
+
+    fn zero(&mut self, page: Frame) {
+        zero_page(page);
+    }
+}
+
+/// Zeroes a page of RAM through the linear map. It must be the caller's, and mapped there.
+pub fn zero_page(page: Frame) {
+    let start = virt(page.start()).as_mut_ptr::<u8>();
+    // SAFETY: the caller owns the page, and the linear map maps it.
+    unsafe { start.write_bytes(0, PAGE_SIZE as usize) };
+}
+
+/// Physical address of the live root.
+static ROOT: AtomicU64 = AtomicU64::new(0);
+/// Whether every leaf of the linear map is a page.
+static PAGE_GRANULAR: AtomicBool = AtomicBool::new(true);
+
+/// Makes the tree whose root is `root` the one that [`kernel`] means.
+pub(super) fn adopt(root: Frame, page_granular: bool) {
+    ROOT.store(root.number(), Ordering::Relaxed);
+    PAGE_GRANULAR.store(page_granular, Ordering::Relaxed);
+}
+
+/// The kernel's page tables. Only after bring-up.
+#[inline]
+pub fn kernel() -> PageTable<Linear> {
+    let root = Frame::from_number(ROOT.load(Ordering::Relaxed)).expect("adopt() was given a frame");
+    PageTable::new(root, Linear(()))
+}
+
+/// Whether single pages of the linear map can be changed (`can_set_direct_map()` in Linux): with DEBUG_PAGEALLOC or `RODATA=full`.
+/// Otherwise it is made of blocks, which could only be changed whole.
+pub fn is_page_granular() -> bool {
+    PAGE_GRANULAR.load(Ordering::Relaxed)
+}

@@ -1,0 +1,507 @@
+//! Page tables of the kernel: finding, preparing and changing leaves.
+//!
+//! Every function takes three steps in this order: the tables that are missing are made (zeroed, ordered, linked), one
+//! lazy section is opened, and all leaves of the call are changed in it. So nothing allocates inside a section, and
+//! there is one pair of barriers a call. (Linux opens a section a table, since it makes the tables as it goes.)
+//!
+//! How table pages are had and reached differs between bring-up, the running kernel and host tests: [`TableMemory`].
+
+use super::{lazy, page_alloc::OutOfMemory};
+use crate::arch::{barrier, entry::Entry};
+use core::fmt;
+use vmsa::{Attributes, Descriptor, Frame, Kind, Level, PTRS_PER_TABLE, PageRange, PhysAddr, VirtAddr};
+
+/// How table pages are had and reached.
+pub trait TableMemory {
+    /// Fills `frames` with pages for tables, or takes none.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    fn allocate(&mut self, frames: &mut [Frame]) -> Result<(), OutOfMemory>;
+
+    /// The entry `index` of `table`.
+    fn entry(&self, table: Frame, index: usize) -> Entry;
+
+    /// Zeroes a page that is no table yet.
+    fn zero(&mut self, page: Frame);
+}
+
+/// Why a walk stopped. What it had done until then stays done, and is guaranteed visible.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// No page for a table.
+    OutOfMemory,
+    /// Something is mapped at this address already (-EBUSY in Linux).
+    Occupied(VirtAddr),
+    /// Nothing is mapped at this address.
+    NotMapped(VirtAddr),
+    /// A block covers this address; changing a part of it would need it split.
+    Block(VirtAddr),
+}
+
+impl From<OutOfMemory> for Error {
+    fn from(OutOfMemory: OutOfMemory) -> Self {
+        Self::OutOfMemory
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OutOfMemory => OutOfMemory.fmt(f),
+            Self::Occupied(va) => write!(f, "{va} is mapped already"),
+            Self::NotMapped(va) => write!(f, "nothing is mapped at {va}"),
+            Self::Block(va) => write!(f, "{va} is mapped by a block"),
+        }
+    }
+}
+
+/// A leaf entry of a live kernel table, under the hand of a walk.
+#[derive(Debug)]
+pub struct Leaf {
+    entry: Entry,
+    va: VirtAddr,
+}
+
+impl Leaf {
+    /// The page that the entry maps.
+    pub fn va(&self) -> VirtAddr {
+        self.va
+    }
+
+    /// What the entry holds.
+    #[inline]
+    pub fn get(&self) -> Descriptor {
+        lazy::load_leaf(self.entry)
+    }
+
+    /// Replaces `old`, which the entry holds, by `new`. Making an entry invalid, or changing a valid one, leaves a TLB flush to
+    /// the caller.
+    #[inline]
+    pub fn set(&self, old: Descriptor, new: Descriptor) {
+        lazy::store_leaf(self.entry, self.va, old, new);
+    }
+
+    /// Clears the entry and returns what it held.
+    #[inline]
+    pub fn take(&self) -> Descriptor {
+        let old = self.get();
+        self.set(old, Descriptor::INVALID);
+        old
+    }
+}
+
+/// A tree of tables.
+#[derive(Clone, Copy, Debug)]
+pub struct PageTable<M> {
+    root: Frame,
+    memory: M,
+}
+
+/// How many tables are zeroed behind one barrier. 64 tables of leaves map 128 MiB.
+const BATCH: usize = 64;
+
+impl<M: TableMemory> PageTable<M> {
+    /// The tree whose level 0 table is `root`.
+    pub fn new(root: Frame, memory: M) -> Self {
+        Self { root, memory }
+    }
+
+    /// A tree with an empty root.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    pub fn create(mut memory: M) -> Result<Self, OutOfMemory> {
+        let mut root = [Frame::containing(PhysAddr::literal(0))];
+        memory.allocate(&mut root)?;
+        memory.zero(root[0]);
+        Ok(Self { root: root[0], memory })
+    }
+
+    /// How its pages are had.
+    pub fn memory(&self) -> &M {
+        &self.memory
+    }
+
+    /// The frame of the level 0 table.
+    pub fn root(&self) -> Frame {
+        self.root
+    }
+
+    /// Changes each page of `range`: missing tables are made, then `change` is called for every leaf, in address order,
+    /// inside one lazy section.
+    ///
+    /// # Errors
+    /// The first that comes up; leaves before it are changed.
+    pub fn apply_to_page_range(
+        &mut self,
+        range: PageRange,
+        change: impl FnMut(&Leaf) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.prepare(range)?;
+        self.apply_to_existing_page_range(range, change)
+    }
+
+    /// As [`apply_to_page_range`](Self::apply_to_page_range), but makes no tables: addresses without one are passed over.
+    ///
+    /// # Errors
+    /// The first that comes up; leaves before it are changed.
+    #[inline]
+    pub fn apply_to_existing_page_range(
+        &self,
+        range: PageRange,
+        change: impl FnMut(&Leaf) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        // Dropped on every way out: an error can't leave the section open (Linux's `fea18c686320` mended one that did).
+        let section = lazy::section();
+        self.change_leaves(&section, range, change)
+    }
+
+    /// As [`apply_to_existing_page_range`](Self::apply_to_existing_page_range), in a section that the caller has open.
+    ///
+    /// # Errors
+    /// The first that comes up; leaves before it are changed.
+    #[inline]
+    pub fn change_leaves(
+        &self,
+        _section: &lazy::Section<'_, lazy::Current>,
+        range: PageRange,
+        mut change: impl FnMut(&Leaf) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.for_each_leaf_table(range, |table, first, count, va| {
+            for (i, index) in (first..first + count).enumerate() {
+                change(&Leaf { entry: self.memory.entry(table, index), va: va + i as u64 * vmsa::PAGE_SIZE })?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Calls `look` for each valid or non-zero entry that maps a part of `range`, blocks included, without changing
+    /// anything: address, level, entry.
+    pub fn visit(&self, range: PageRange, look: &mut dyn FnMut(VirtAddr, Level, Descriptor)) {
+        self.visit_table(self.root, Level::L0, range.start(), range.last_byte(), &mut |va, level, entry, table| {
+            if table.is_none() {
+                look(va, level, entry);
+            }
+            true
+        });
+    }
+
+    /// As [`visit`](Self::visit), tables included; for a table `look` says whether to go into it.
+    pub fn visit_tables(
+        &self,
+        range: PageRange,
+        look: &mut dyn FnMut(VirtAddr, Level, Descriptor, Option<Frame>) -> bool,
+    ) {
+        self.visit_table(self.root, Level::L0, range.start(), range.last_byte(), look);
+    }
+
+    fn visit_table(
+        &self,
+        table: Frame,
+        level: Level,
+        first: VirtAddr,
+        last: VirtAddr,
+        look: &mut dyn FnMut(VirtAddr, Level, Descriptor, Option<Frame>) -> bool,
+    ) {
+        for index in level.index(first)..=level.index(last) {
+            let base = first.align_down(level.bytes() * PTRS_PER_TABLE as u64);
+            let va = base + index as u64 * level.bytes();
+            let entry = self.memory.entry(table, index).load();
+            match (entry.kind(level), level.next()) {
+                (Kind::Table(next), Some(below)) => {
+                    let next = Frame::containing(next);
+                    if look(va, level, entry, Some(next)) {
+                        let first = first.max(va);
+                        let last = last.min(va + (level.bytes() - 1));
+                        self.visit_table(next, below, first, last, look);
+                    }
+                }
+                _ if entry.is_none() => {}
+                _ => {
+                    look(va, level, entry, None);
+                }
+            }
+        }
+    }
+
+    /// The entry of the leaf that maps `va`, valid or not, and its level; `None` where a table is missing.
+    pub fn leaf(&self, va: VirtAddr) -> Option<(Descriptor, Level)> {
+        let mut table = self.root;
+        let mut level = Level::L0;
+        loop {
+            let entry = self.memory.entry(table, level.index(va)).load();
+            match (entry.kind(level), level.next()) {
+                (Kind::Table(next), Some(below)) => {
+                    table = Frame::containing(next);
+                    level = below;
+                }
+                (_, None) => return Some((lazy::load_leaf(self.memory.entry(table, level.index(va))), level)),
+                _ if entry.is_none() => return None,
+                _ => return Some((entry, level)),
+            }
+        }
+    }
+
+    /// Makes the tables that `range` needs and does not have.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`]: tables made until then stay, empty; [`Error::Block`].
+    pub fn prepare(&mut self, range: PageRange) -> Result<(), Error> {
+        let mut at = range.start();
+        loop {
+            // First look how many tables the next stretch lacks, then get them all, so that one barrier orders them all.
+            let (missing, next) = self.count_missing(at, range.last_byte())?;
+            if missing > 0 {
+                let mut storage = [self.root; BATCH];
+                let frames = &mut storage[..missing];
+                self.memory.allocate(frames)?;
+                for frame in &*frames {
+                    self.memory.zero(*frame);
+                }
+                // A walker may read a new table as soon as it can read the entry that leads there, so the zeroes go
+                // first. Between two stores that another observer reads DMB ISHST would order as well; the manual speaks of
+                // completion where descriptors are concerned, hence DSB (facts on litmus, "Limits", last but two).
+                barrier::dsb_ishst();
+                self.link_missing(at, next.unwrap_or(range.last_byte()), frames);
+            }
+            match next {
+                None => return Ok(()),
+                Some(address) => at = address,
+            }
+        }
+        // No barrier for the links: nobody uses an address below them before its leaf is stored, and the DSB ISHST that
+        // makes that leaf visible comes after the links, too.
+    }
+
+    /// Counts the missing tables from `first` on until `last`, or until the next leaf table would not fit a batch any more:
+    /// the count, and where to go on.
+    fn count_missing(&self, first: VirtAddr, last: VirtAddr) -> Result<(usize, Option<VirtAddr>), Error> {
+        let mut missing = 0;
+        let mut at = first;
+        // The last address that lacked tables: one that shares an entry with it lacks the same table there.
+        let mut counted: Option<VirtAddr> = None;
+        loop {
+            let mut lacks = 0;
+            let mut table = Some(self.root);
+            let mut level = Level::L0;
+            while let Some(below) = level.next() {
+                table = match table {
+                    None => None,
+                    Some(frame) => self.next_table(frame, level, at)?,
+                };
+                let shares = |va: VirtAddr| va.align_down(level.bytes()) == at.align_down(level.bytes());
+                if table.is_none() && !counted.is_some_and(shares) {
+                    lacks += 1;
+                }
+                level = below;
+            }
+            if missing + lacks > BATCH {
+                return Ok((missing, Some(at)));
+            }
+            if lacks > 0 {
+                missing += lacks;
+                counted = Some(at);
+            }
+            match at.align_down(Level::L2.bytes()).checked_add(Level::L2.bytes()) {
+                Some(next) if next <= last => at = next,
+                _ => return Ok((missing, None)),
+            }
+        }
+    }
+
+    /// The table that the entry of `table` for `va` links to.
+    #[inline]
+    fn next_table(&self, table: Frame, level: Level, va: VirtAddr) -> Result<Option<Frame>, Error> {
+        let entry = self.memory.entry(table, level.index(va)).load();
+        match entry.kind(level) {
+            Kind::Table(next) => Ok(Some(Frame::containing(next))),
+            Kind::Invalid if entry.is_none() => Ok(None),
+            _ => Err(Error::Block(va)),
+        }
+    }
+
+    /// Links `frames`, zeroed, where tables are missing between `first` and `last`. `count_missing` counted as many.
+    fn link_missing(&mut self, first: VirtAddr, last: VirtAddr, frames: &[Frame]) {
+        let mut frames = frames.iter();
+        let mut at = first;
+        loop {
+            let mut table = self.root;
+            let mut level = Level::L0;
+            while let Some(below) = level.next() {
+                let entry = self.memory.entry(table, level.index(at));
+                let old = entry.load();
+                table = match old.kind(level) {
+                    Kind::Table(next) => Frame::containing(next),
+                    _ => {
+                        let Some(frame) = frames.next() else { return };
+                        let va = at.align_down(level.bytes());
+                        entry.store(va, level, old, Descriptor::table(frame.start()));
+                        *frame
+                    }
+                };
+                level = below;
+            }
+            match at.align_down(Level::L2.bytes()).checked_add(Level::L2.bytes()) {
+                Some(next) if next <= last => at = next,
+                _ => return,
+            }
+        }
+    }
+
+    /// Calls `visit` for each leaf table that maps a part of `range`: table, first index, number of entries, address
+    /// of the first. Where a table is missing, its addresses are passed over.
+    #[inline]
+    fn for_each_leaf_table(
+        &self,
+        range: PageRange,
+        mut visit: impl FnMut(Frame, usize, usize, VirtAddr) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut at = range.start();
+        let mut pages = range.pages();
+        while pages > 0 {
+            let first = Level::L3.index(at);
+            let count = (PTRS_PER_TABLE - first).min(usize::try_from(pages).unwrap_or(usize::MAX));
+            if let Some(table) = self.leaf_table(at)? {
+                visit(table, first, count, at)?;
+            }
+            pages -= count as u64;
+            match at.checked_add(count as u64 * vmsa::PAGE_SIZE) {
+                Some(next) => at = next,
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn leaf_table(&self, va: VirtAddr) -> Result<Option<Frame>, Error> {
+        let mut table = self.root;
+        for level in [Level::L0, Level::L1, Level::L2] {
+            match self.next_table(table, level, va)? {
+                Some(next) => table = next,
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(table))
+    }
+
+    /// Maps `range` to the frames from `pa` on, in a tree that no walker reads yet: no barriers, and entries as large
+    /// as alignment and `largest` allow.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`], [`Error::Occupied`]; what was mapped until then stays.
+    pub fn map_offline(
+        &mut self,
+        range: PageRange,
+        pa: PhysAddr,
+        attributes: Attributes,
+        largest: Level,
+    ) -> Result<(), Error> {
+        let mut done = 0;
+        while done < range.bytes() {
+            let (va, pa, left) = (range.start() + done, pa + done, range.bytes() - done);
+            let fits = |level: &Level| {
+                *level >= largest && va.is_aligned(level.bytes()) && pa.is_aligned(level.bytes()) && left >= level.bytes()
+            };
+            let level = [Level::L1, Level::L2].into_iter().find(fits).unwrap_or(Level::L3);
+            let table = self.table_offline(va, level)?;
+            let entry = self.memory.entry(table, level.index(va));
+            let old = entry.load();
+            let new = Descriptor::leaf(level, pa, attributes).ok_or(Error::Block(va))?;
+            if !old.is_none() {
+                return Err(Error::Occupied(va));
+            }
+            entry.store(va, level, old, new);
+            done += level.bytes();
+        }
+        Ok(())
+    }
+
+    /// Links the table `table`, of the level below `level`, at every entry of `level` that `range` covers, in a tree that no walker reads
+    /// yet. The same table serves them all.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`], [`Error::Occupied`].
+    pub fn link_offline(&mut self, range: PageRange, level: Level, table: Frame) -> Result<(), Error> {
+        let mut done = 0;
+        while done < range.bytes() {
+            let va = range.start() + done;
+            let parent = self.table_offline(va, level)?;
+            let entry = self.memory.entry(parent, level.index(va));
+            let old = entry.load();
+            if !old.is_none() {
+                return Err(Error::Occupied(va));
+            }
+            entry.store(va, level, old, Descriptor::table(table.start()));
+            done += level.bytes();
+        }
+        Ok(())
+    }
+
+    /// The table of `level` for `va`, made with its parents where it is missing.
+    fn table_offline(&mut self, va: VirtAddr, level: Level) -> Result<Frame, Error> {
+        let mut table = self.root;
+        let mut at = Level::L0;
+        while at < level {
+            let entry = self.memory.entry(table, at.index(va));
+            let old = entry.load();
+            table = match old.kind(at) {
+                Kind::Table(next) => Frame::containing(next),
+                Kind::Invalid if old.is_none() => {
+                    let frame = self.new_table()?;
+                    entry.store(va.align_down(at.bytes()), at, old, Descriptor::table(frame.start()));
+                    frame
+                }
+                _ => return Err(Error::Occupied(va)),
+            };
+            at = at.next().ok_or(Error::Block(va))?;
+        }
+        Ok(table)
+    }
+
+    /// A zeroed page that is linked nowhere yet.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    pub fn new_table(&mut self) -> Result<Frame, OutOfMemory> {
+        let mut frame = [self.root];
+        self.memory.allocate(&mut frame)?;
+        self.memory.zero(frame[0]);
+        Ok(frame[0])
+    }
+
+    /// Changes each leaf of `range` that is there, in a tree that no walker reads yet.
+    pub fn change_offline(&mut self, range: PageRange, mut change: impl FnMut(Descriptor) -> Descriptor) {
+        // The callback can't fail, and blocks are passed over by the caller's choice of range.
+        let _ = self.for_each_leaf_table(range, |table, first, count, va| {
+            for (i, index) in (first..first + count).enumerate() {
+                let entry = self.memory.entry(table, index);
+                let old = entry.load();
+                let new = change(old);
+                if new != old {
+                    entry.store(va + i as u64 * vmsa::PAGE_SIZE, Level::L3, old, new);
+                }
+            }
+            Ok(())
+        });
+    }
+
+    /// Fills every entry of `table`, of level 3 and linked nowhere yet, with a page entry for `page`.
+    pub fn fill_offline(&self, table: Frame, page: Frame, attributes: Attributes) {
+        if let Some(new) = Descriptor::leaf(Level::L3, page.start(), attributes) {
+            for index in 0..PTRS_PER_TABLE {
+                // The address is not one: the table will map the page at many.
+                self.memory.entry(table, index).store(VirtAddr::literal(0), Level::L3, Descriptor::INVALID, new);
+            }
+        }
+    }
+
+    /// Fills every entry of `table`, of `level` and linked nowhere yet, with a link to `next`.
+    pub fn fill_with_table_offline(&self, table: Frame, level: Level, next: Frame) {
+        for index in 0..PTRS_PER_TABLE {
+            let link = Descriptor::table(next.start());
+            self.memory.entry(table, index).store(VirtAddr::literal(0), level, Descriptor::INVALID, link);
+        }
+    }
+}

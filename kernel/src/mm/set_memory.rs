@@ -1,0 +1,206 @@
+//! `set_memory_ro` and its like: changing the permissions of kernel pages that are mapped.
+//!
+//! A vmalloc area's frames have a second address, in the linear map; with `RODATA=full` that alias becomes read-only
+//! along with the area. And they may have a third, in TLBs: areas that were freed but not purged yet. So the purge comes first
+//! (`vm_unmap_aliases`), then alias and area change in one section, and both are flushed before it ends. Linux changes
+//! alias, purges, changes range, with a section and a flush of its own each; the result is the same.
+
+use super::{
+    lazy, linear_map,
+    page_alloc::Pages,
+    page_table::Leaf,
+    tlb::{Flush, Removed},
+    vmalloc::{self, AreaKind},
+};
+use crate::arch::record::span;
+use core::fmt;
+use vmsa::{Attributes, Frame, Level, PageRange, VirtAddr};
+
+/// Why the permissions were not changed. Nothing was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// The address is not page-aligned, or the pages are none.
+    Misaligned,
+    /// The pages are not all in one area made by vmalloc (-EINVAL in Linux).
+    NoArea,
+    /// The pages would be writable and executable, here or through their alias.
+    WritableAndExecutable,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Misaligned => "the range is not made of whole pages",
+            Self::NoArea => "the range is not within one vmalloc area",
+            Self::WritableAndExecutable => "the range would be writable and executable",
+        })
+    }
+}
+
+/// Makes `pages` pages from `start` on read-only, and their linear alias.
+///
+/// # Errors
+/// [`Error`]; nothing has changed.
+pub fn set_memory_ro(start: VirtAddr, pages: u64) -> Result<(), Error> {
+    let _span = span("set_memory_ro");
+    change_memory_common(start, pages, Attributes::AP_READ_ONLY, Attributes::empty())
+}
+
+/// Makes them writable, and their linear alias.
+///
+/// # Errors
+/// [`Error`]; nothing has changed.
+pub fn set_memory_rw(start: VirtAddr, pages: u64) -> Result<(), Error> {
+    let _span = span("set_memory_rw");
+    change_memory_common(start, pages, Attributes::empty(), Attributes::AP_READ_ONLY)
+}
+
+/// Makes them not executable.
+///
+/// # Errors
+/// [`Error`]; nothing has changed.
+pub fn set_memory_nx(start: VirtAddr, pages: u64) -> Result<(), Error> {
+    let _span = span("set_memory_nx");
+    change_memory_common(start, pages, Attributes::PXN, Attributes::empty())
+}
+
+/// Makes them executable. They must be read-only, here and in the linear map.
+///
+/// # Errors
+/// [`Error`]; nothing has changed.
+pub fn set_memory_x(start: VirtAddr, pages: u64) -> Result<(), Error> {
+    let _span = span("set_memory_x");
+    change_memory_common(start, pages, Attributes::empty(), Attributes::PXN)
+}
+
+fn change_memory_common(start: VirtAddr, pages: u64, set: Attributes, clear: Attributes) -> Result<(), Error> {
+    let _span = span("change_memory_common");
+    let range = PageRange::new(start, pages).filter(|range| range.pages() > 0).ok_or(Error::Misaligned)?;
+    let area = vmalloc::find(start).ok_or(Error::NoArea)?;
+    if area.kind != AreaKind::Vmalloc || !area.mapped.contains(range.last_byte()) {
+        return Err(Error::NoArea);
+    }
+    let protection = (set | clear).contains(Attributes::AP_READ_ONLY);
+    let alias = protection && linear_map::is_page_granular();
+    refuse_writable_and_executable(range, set, clear)?;
+    if protection && !alias {
+        log::info!("set_memory: the linear map is made of blocks (RODATA=on): the alias stays writable");
+    }
+
+    vmalloc::vm_unmap_aliases();
+
+    let kernel = linear_map::kernel();
+    let section = lazy::section();
+    let change = |leaf: &Leaf| {
+        let old = leaf.get();
+        leaf.set(old, old.with_attributes((old.attributes() - clear) | set));
+        Ok(())
+    };
+    // The area has been checked to be mapped by pages, and so has the linear map: nothing here can fail.
+    if alias {
+        for_each_run(range, |linear| kernel.change_leaves(&section, linear, change).unwrap_or_else(broken));
+    }
+    kernel.change_leaves(&section, range, change).unwrap_or_else(broken);
+
+    // Nobody may believe that the pages are read-only before this is through, whatever the backend: the flush is made here,
+    // at once, rather than left to the end of the section. It pays what the section owes as well.
+    let mut flush = Flush::begin(if alias { 2 * pages } else { pages });
+    if alias {
+        for_each_run(range, |linear| flush.add(linear, Removed::Leaves));
+    }
+    flush.add(range, Removed::Leaves);
+    flush.finish();
+    drop(section);
+    Ok(())
+}
+
+/// A walk over leaves that are known to be there found that they are not.
+fn broken(error: super::page_table::Error) {
+    unreachable!("a mapped area lost its leaves: {error}")
+}
+
+/// W^X is by frame: a page that is executable at one address is writable at none.
+fn refuse_writable_and_executable(range: PageRange, set: Attributes, clear: Attributes) -> Result<(), Error> {
+    let mut refused = false;
+    linear_map::kernel().visit(range, &mut |_, _, entry| {
+        let new = (entry.attributes() - clear) | set;
+        // With an alias in blocks every frame is writable, there.
+        let writable = new.is_writable_el1() || !linear_map::is_page_granular();
+        refused |= writable && new.is_executable_el1();
+    });
+    if refused { Err(Error::WritableAndExecutable) } else { Ok(()) }
+}
+
+/// Calls `each` for the linear aliases of the pages of `range`, a run of adjacent frames at a time.
+fn for_each_run(range: PageRange, mut each: impl FnMut(PageRange)) {
+    let mut run: Option<(Frame, u64)> = None;
+    let mut flush = |run: Option<(Frame, u64)>| {
+        if let Some((first, count)) = run {
+            PageRange::new(linear_map::virt(first.start()), count).into_iter().for_each(&mut each);
+        }
+    };
+    linear_map::kernel().visit(range, &mut |_, level, entry| {
+        let Some(frame) = entry.output_ignoring_valid(level).map(Frame::containing) else { return };
+        run = match run {
+            Some((first, count)) if frame.number() == first.number() + count => Some((first, count + 1)),
+            other => {
+                flush(other);
+                Some((frame, 1))
+            }
+        };
+    });
+    flush(run);
+}
+
+/// Makes the linear addresses of `pages` valid or invalid (`set_memory_valid` of Linux, as `__kernel_map_pages` calls it).
+///
+/// Making them invalid flushes: nobody may believe that the pages are gone before. Making them valid needs no TLBI, since an
+/// invalid entry is never cached (DDI 0487, D8.16.1); the end of the section here sees to the barriers, whatever section is open around it.
+pub fn set_direct_map_valid(pages: Pages<'_>, valid: bool) {
+    let _span = span("set_memory_valid");
+    let kernel = linear_map::kernel();
+    let section = lazy::section();
+    for range in linear_map::ranges(pages) {
+        let change = |leaf: &Leaf| {
+            let old = leaf.get();
+            leaf.set(old, old.with_valid(valid));
+            Ok(())
+        };
+        kernel.change_leaves(&section, range, change).unwrap_or_else(broken);
+    }
+    if !valid {
+        let mut flush = Flush::begin(pages.count());
+        linear_map::ranges(pages).for_each(|range| flush.add(range, Removed::Leaves));
+        flush.finish();
+    }
+    drop(section);
+}
+
+/// Makes pages of a vmalloc area or of the linear map valid or invalid, leaving their aliases alone.
+///
+/// # Errors
+/// [`Error::Misaligned`]; [`Error::NoArea`] where some page is neither mapped nor was it; nothing has changed.
+pub fn set_memory_valid(start: VirtAddr, pages: u64, valid: bool) -> Result<(), Error> {
+    let _span = span("set_memory_valid");
+    let range = PageRange::new(start, pages).filter(|range| range.pages() > 0).ok_or(Error::Misaligned)?;
+    let kernel = linear_map::kernel();
+    let mut leaves = 0;
+    kernel.visit(range, &mut |_, level, _| leaves += u64::from(level == Level::L3));
+    if leaves != pages {
+        return Err(Error::NoArea);
+    }
+    let section = lazy::section();
+    let change = |leaf: &Leaf| {
+        let old = leaf.get();
+        leaf.set(old, old.with_valid(valid));
+        Ok(())
+    };
+    kernel.change_leaves(&section, range, change).unwrap_or_else(broken);
+    if !valid {
+        let mut flush = Flush::begin(pages);
+        flush.add(range, Removed::Leaves);
+        flush.finish();
+    }
+    drop(section);
+    Ok(())
+}

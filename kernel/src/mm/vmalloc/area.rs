@@ -1,0 +1,181 @@
+//! Virtual address space as data: which ranges are free, which are in use.
+//!
+//! Executes no instruction and takes no lock, so all of it runs in host tests. Three containers
+//! pass areas on to each other:
+//!
+//! ```text
+//!            take                insert              remove               push
+//! FreeAreas ------> OwnedArea --------> BusyAreas --------> OwnedArea --------> LazyAreas
+//!     ^                                                                             |
+//!     +------------------------------------- insert <-------------- pop ------------+
+//! ```
+//!
+//! One record, [`VmapArea`], describes a range in whichever of them holds it, as Linux's `struct
+//! vmap_area` does. That is why giving space back never allocates and so cannot fail: the record
+//! of the busy area becomes the record of the free one. Only [`FreeAreas`] makes records (a take
+//! that splits needs one or two), and only it takes them back (when neighbours coalesce).
+//!
+//! Ranges are kept as page numbers (address / 4 KiB). They are below 2^52, so that the end of a
+//! range at the top of the address space (2^64 in bytes) is a number like any other.
+
+mod augment;
+mod busy;
+mod free;
+mod pool;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+use core::cell::Cell;
+use core::fmt;
+use core::ops::Deref;
+use core::panic::Location;
+
+use vmsa::{PAGE_SHIFT, PageRange, VirtAddr};
+
+pub use busy::{BusyAreas, LazyAreas};
+pub use free::{FreeAreas, InsertError, TakeError};
+pub use pool::{Grow, NoMemory};
+
+/// Reference to a record, or none. Records live for ever: the pool does not return its pages.
+type Link = Option<&'static VmapArea>;
+
+/// What an area is used for, which decides how it is taken down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AreaKind {
+    /// The area owns the frames behind it (`vmalloc`; Linux `VM_ALLOC`).
+    #[default]
+    Vmalloc,
+    /// The frames belong to the caller of `vmap` (Linux `VM_MAP`).
+    Vmap,
+}
+
+/// What is remembered of an area beside its range; shown by `vmallocinfo`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AreaInfo {
+    /// Size that the caller asked for, in bytes: without rounding and without the guard page.
+    pub requested: u64,
+    /// Who made the area.
+    pub caller: Option<&'static Location<'static>>,
+    /// What the area is used for.
+    pub kind: AreaKind,
+}
+
+/// A range of pages: free, in use, or waiting to be purged.
+///
+/// The fields are cells because a record is reached from its parent and from both its children.
+/// What keeps that in order is that every record belongs to one container (or to one
+/// [`OwnedArea`]) and changes only through `&mut` of it. The order of the fields is fixed so that
+/// a descent addresses a child without adding an offset first.
+#[repr(C)]
+pub struct VmapArea {
+    /// Subtrees with lower and higher addresses. The second is also the link of the lists
+    /// (lazy areas, unused records): a record is never in a tree and a list at once.
+    child: [Cell<Link>; 2],
+    /// Record above this one in the tree, none at the root.
+    parent: Cell<Link>,
+    /// Number of the first page.
+    first: Cell<u64>,
+    /// Length in pages; with the guard page, where the area has one.
+    pages: Cell<u64>,
+    /// Length in pages of the longest area in the subtree with this root (free areas only).
+    largest: Cell<u64>,
+    /// Use of the area (meaningless while free).
+    info: Cell<AreaInfo>,
+    /// What the tree balances by; see there.
+    rank: Cell<i8>,
+}
+
+impl VmapArea {
+    /// Record of no pages, as it lies in the pool.
+    const fn empty() -> Self {
+        Self {
+            child: [Cell::new(None), Cell::new(None)],
+            parent: Cell::new(None),
+            first: Cell::new(0),
+            pages: Cell::new(0),
+            largest: Cell::new(0),
+            info: Cell::new(AreaInfo {
+                requested: 0,
+                caller: None,
+                kind: AreaKind::Vmalloc,
+            }),
+            rank: Cell::new(0),
+        }
+    }
+
+    /// First address of the area.
+    pub fn start(&self) -> VirtAddr {
+        address(self.first.get())
+    }
+
+    /// Length in pages, the guard page included.
+    pub fn pages(&self) -> u64 {
+        self.pages.get()
+    }
+
+    /// The addresses of the area, the guard page included.
+    pub fn range(&self) -> PageRange {
+        PageRange::new(self.start(), self.pages.get())
+            .expect("made from page ranges, and none spans the two halves")
+    }
+
+    /// What the area is used for, by whom.
+    pub fn info(&self) -> AreaInfo {
+        self.info.get()
+    }
+
+    /// Number of the page after the last one.
+    fn end(&self) -> u64 {
+        self.first.get() + self.pages.get()
+    }
+}
+
+impl fmt::Debug for VmapArea {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not the links: they would print the whole tree.
+        f.debug_struct("VmapArea")
+            .field("start", &self.start())
+            .field("pages", &self.pages())
+            .field("info", &self.info())
+            .finish_non_exhaustive()
+    }
+}
+
+/// An area that is in no container: whoever holds this value holds the addresses.
+///
+/// Neither `Copy` nor `Clone`, so that a range cannot be given back twice. Dropping it loses the
+/// range and its record until reboot.
+#[must_use = "dropping it loses the addresses for ever"]
+#[derive(Debug)]
+pub struct OwnedArea(&'static VmapArea);
+
+// SAFETY: the record is reached through this value only (containers give a record up before
+// they hand it out), so that moving the value moves every access to the cells with it.
+unsafe impl Send for OwnedArea {}
+
+impl OwnedArea {
+    /// Notes what the area is used for.
+    pub fn set_info(&mut self, info: AreaInfo) {
+        self.0.info.set(info);
+    }
+}
+
+impl Deref for OwnedArea {
+    type Target = VmapArea;
+
+    fn deref(&self) -> &VmapArea {
+        self.0
+    }
+}
+
+/// Address of the page with this number.
+fn address(page: u64) -> VirtAddr {
+    VirtAddr::new(page << PAGE_SHIFT).expect("page numbers come from canonical addresses")
+}
+
+/// Number of the first page of `range` and of the page after its last one.
+fn page_numbers(range: PageRange) -> (u64, u64) {
+    let first = range.start().as_u64() >> PAGE_SHIFT;
+    (first, first + range.pages())
+}

@@ -1,0 +1,409 @@
+//! Free ranges: lowest fit, coalescing.
+
+use core::fmt;
+
+use vmsa::{PAGE_SHIFT, PageRange};
+
+use super::augment::Largest;
+use super::pool::{Grow, NoMemory, Pool, Pooled};
+use super::tree::{self, Surroundings, Tree};
+use super::{Link, OwnedArea, VmapArea, page_numbers};
+
+/// Why addresses were not taken. Nothing has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TakeError {
+    /// No free range fits; for [`FreeAreas::take_exact`] and [`FreeAreas::widen`]: not free.
+    NoSpace,
+    /// No memory for the record of the area.
+    NoMemory,
+    /// No pages were asked for, or the alignment is not a power of two.
+    Invalid,
+}
+
+impl From<NoMemory> for TakeError {
+    fn from(_: NoMemory) -> Self {
+        Self::NoMemory
+    }
+}
+
+/// Why a range was not added. Nothing has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InsertError {
+    /// Part of it is free already.
+    Overlap,
+    /// No memory for its record.
+    NoMemory,
+}
+
+impl From<NoMemory> for InsertError {
+    fn from(_: NoMemory) -> Self {
+        Self::NoMemory
+    }
+}
+
+impl Pooled for VmapArea {
+    const UNUSED: Self = Self::empty();
+
+    fn next_unused(&self) -> &core::cell::Cell<Link> {
+        &self.child[1]
+    }
+}
+
+/// The free ranges of an address space, and the records for all its areas.
+///
+/// No two of them touch: what adjoins is merged. Every record knows the length of the longest
+/// free range in its subtree, which leads a search to the lowest range that is long enough in
+/// one descent.
+pub struct FreeAreas {
+    /// The free ranges.
+    tree: Tree<Largest>,
+    /// Unused records.
+    pool: Pool<VmapArea>,
+    /// How many ranges are free.
+    count: usize,
+    /// Their total length in pages.
+    pages: u64,
+}
+
+// SAFETY: the unused records are reached through the pool only (an `OwnedArea` gives its reference
+// up when its record comes back), so that they move with it. The rest is `Send` by itself.
+unsafe impl Send for FreeAreas {}
+
+impl FreeAreas {
+    /// An address space without free ranges, whose records lie in the pages that `grow` gives.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Pool::new`]: the pages are this structure's own for ever.
+    pub const unsafe fn new(grow: Grow) -> Self {
+        Self {
+            tree: Tree::new(),
+            // SAFETY: the caller's promise.
+            pool: unsafe { Pool::new(grow) },
+            count: 0,
+            pages: 0,
+        }
+    }
+
+    /// Adds addresses that nobody holds, as bring-up does with the whole of the vmalloc space.
+    pub fn add(&mut self, range: PageRange) -> Result<(), InsertError> {
+        let (first, end) = page_numbers(range);
+        let Surroundings { below, above, .. } = self.tree.locate(first);
+        if below.is_some_and(|area| area.end() > first)
+            || above.is_some_and(|area| area.first.get() < end)
+        {
+            return Err(InsertError::Overlap);
+        }
+        let record = self.record(first, range.pages())?;
+        self.insert(OwnedArea(record));
+        Ok(())
+    }
+
+    /// Sees to it that the next `takes` calls of [`take`](Self::take) need no memory.
+    pub fn reserve(&mut self, takes: usize) -> Result<(), NoMemory> {
+        // One record for the area, one for what is left above it.
+        self.pool.reserve(2 * takes)
+    }
+
+    /// Takes `pages` pages at the lowest address that is a multiple of `align` bytes.
+    ///
+    /// `align` is a power of two; less than a page means a page. The area's `info` is left over
+    /// from an earlier use of the record: the caller sets it.
+    ///
+    /// For alignments up to a page one descent finds the place: at most 2 log2(n) records.
+    /// For larger ones a range may be long enough and yet lie wrong. Linux searches for `pages`
+    /// plus `align`, which keeps to one descent but passes over ranges that would do, and can
+    /// fail where one exists. This looks at each such range, in address order: O((k + 1) log n)
+    /// records, where k ranges below the answer are long enough but lie wrong (each of those is
+    /// shorter than `pages + align / 4096 - 1` pages).
+    pub fn take(&mut self, pages: u64, align: u64) -> Result<OwnedArea, TakeError> {
+        if pages == 0 || !align.is_power_of_two() {
+            return Err(TakeError::Invalid);
+        }
+        let mask = (align - 1) >> PAGE_SHIFT;
+        let (area, first) = self.lowest_fit(pages, mask).ok_or(TakeError::NoSpace)?;
+        self.carve(area, first, pages)
+    }
+
+    /// Takes exactly the pages of `range`, if all of them are free.
+    pub fn take_exact(&mut self, range: PageRange) -> Result<OwnedArea, TakeError> {
+        let (first, end) = page_numbers(range);
+        match self.tree.find_last_from(first) {
+            Some(area) if area.end() >= end => self.carve(area, first, range.pages()),
+            _ => Err(TakeError::NoSpace),
+        }
+    }
+
+    /// Gives an area back, merging it with free neighbours. Never allocates, cannot fail. Returns
+    /// the free range that it is now (part of).
+    pub fn insert(&mut self, area: OwnedArea) -> &VmapArea {
+        let area = area.0;
+        let (first, pages, end) = (area.first.get(), area.pages.get(), area.end());
+        let Surroundings {
+            below,
+            above,
+            place,
+        } = self.tree.locate(first);
+        debug_assert!(
+            below.is_none_or(|below| below.end() <= first),
+            "free already"
+        );
+        debug_assert!(
+            above.is_none_or(|above| above.first.get() >= end),
+            "free already"
+        );
+        self.pages += pages;
+        let below = below.filter(|below| below.end() == first);
+        let above = above.filter(|above| above.first.get() == end);
+        match (below, above) {
+            (None, None) => {
+                self.tree.insert(area, place);
+                self.count += 1;
+                area
+            }
+            (Some(below), None) => {
+                self.grow(below, below.first.get(), pages);
+                self.pool.release(area);
+                below
+            }
+            (None, Some(above)) => {
+                self.grow(above, first, pages);
+                self.pool.release(area);
+                above
+            }
+            (Some(below), Some(above)) => self.join(below, area, above),
+        }
+    }
+
+    /// Extends `area` at either end to cover `range`, by pages that must be free. Never
+    /// allocates: the neighbours shrink or go.
+    ///
+    /// # Errors
+    /// [`TakeError::NoSpace`] if a page is not free, or `range` does not contain the area.
+    pub fn widen(&mut self, area: &mut OwnedArea, range: PageRange) -> Result<(), TakeError> {
+        let record = area.0;
+        let (first, end) = page_numbers(range);
+        let Surroundings { below, above, .. } = self.tree.locate(record.first.get());
+        let at_start = record
+            .first
+            .get()
+            .checked_sub(first)
+            .ok_or(TakeError::NoSpace)?;
+        let at_end = end.checked_sub(record.end()).ok_or(TakeError::NoSpace)?;
+        // A neighbour that gives pages must reach the area, and have as many.
+        let donor = |area: Link, pages: u64, touches: fn(&VmapArea, &VmapArea) -> bool| {
+            if pages == 0 {
+                return Ok(None);
+            }
+            let fits = |area: &&VmapArea| touches(area, record) && area.pages.get() >= pages;
+            area.filter(fits).map(Some).ok_or(TakeError::NoSpace)
+        };
+        let below = donor(below, at_start, |below, area| {
+            below.end() == area.first.get()
+        })?;
+        let above = donor(above, at_end, |above, area| above.first.get() == area.end())?;
+        if let Some(below) = below {
+            self.shrink(below, below.first.get(), below.pages.get() - at_start);
+        }
+        if let Some(above) = above {
+            self.shrink(above, end, above.pages.get() - at_end);
+        }
+        self.pages -= at_start + at_end;
+        record.first.set(first);
+        record.pages.set(end - first);
+        Ok(())
+    }
+
+    /// The free ranges that end where `range` starts, and that start where it ends.
+    pub fn neighbours(&self, range: PageRange) -> [Option<&VmapArea>; 2] {
+        let (first, end) = page_numbers(range);
+        let below = first
+            .checked_sub(1)
+            .and_then(|page| self.tree.find_last_from(page));
+        [
+            below.filter(|area| area.end() == first),
+            self.tree.find(end),
+        ]
+    }
+
+    /// The free ranges, lowest first.
+    pub fn iter(&self) -> impl Iterator<Item = &VmapArea> {
+        self.tree.iter()
+    }
+
+    /// How many free ranges there are.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// How many pages are free.
+    pub fn pages(&self) -> u64 {
+        self.pages
+    }
+
+    /// Length in pages of the longest free range.
+    pub fn largest(&self) -> u64 {
+        self.tree.root().map_or(0, |root| root.largest.get())
+    }
+
+    /// How many pages hold the records of all areas, in use or not. They never go back.
+    pub fn record_pages(&self) -> usize {
+        self.pool.pages()
+    }
+
+    /// The lowest free range with room for `pages` pages from a multiple of `mask + 1`, and the
+    /// page number of that multiple.
+    fn lowest_fit(&self, pages: u64, mask: u64) -> Option<(&'static VmapArea, u64)> {
+        let enough = |area: &&VmapArea| area.largest.get() >= pages;
+        let mut area = self.tree.root().filter(enough)?;
+        loop {
+            // Something in this subtree is long enough: lower addresses first.
+            while let Some(left) = area.child[0].get().filter(enough) {
+                area = left;
+            }
+            // Nothing to the left is. This one, or the right subtree, or further up.
+            loop {
+                let first = (area.first.get() + mask) & !mask;
+                if area.pages.get() >= pages && first <= area.end() - pages {
+                    return Some((area, first));
+                }
+                if let Some(right) = area.child[1].get().filter(enough) {
+                    area = right;
+                    break;
+                }
+                area = tree::parent_to_the_right(area)?;
+            }
+        }
+    }
+
+    /// Takes part of a free range out of it.
+    fn carve(
+        &mut self,
+        area: &'static VmapArea,
+        first: u64,
+        pages: u64,
+    ) -> Result<OwnedArea, TakeError> {
+        let (start, end) = (area.first.get(), area.end());
+        let below = first - start;
+        let above = end - (first + pages);
+        let taken = match (below, above) {
+            (0, 0) => {
+                self.unlink(area);
+                area
+            }
+            (0, _) => {
+                let taken = self.record(first, pages)?;
+                self.cut(area, first + pages, above);
+                taken
+            }
+            (_, 0) => {
+                let taken = self.record(first, pages)?;
+                self.cut(area, start, below);
+                taken
+            }
+            (_, _) => {
+                self.pool.reserve(2)?;
+                let taken = self.record(first, pages)?;
+                let rest = self.record(first + pages, above)?;
+                self.cut(area, start, below);
+                self.tree.insert(rest, tree::place_after(area));
+                self.count += 1;
+                taken
+            }
+        };
+        self.pages -= pages;
+        Ok(OwnedArea(taken))
+    }
+
+    /// A record for a range.
+    fn record(&mut self, first: u64, pages: u64) -> Result<&'static VmapArea, NoMemory> {
+        self.pool.reserve(1)?;
+        let record = self.pool.allocate().ok_or(NoMemory)?;
+        record.first.set(first);
+        record.pages.set(pages);
+        Ok(record)
+    }
+
+    /// Makes one free range of three that touch. Not inlined: the more frequent cases of `insert`
+    /// need no stack frame.
+    #[inline(never)]
+    fn join(
+        &mut self,
+        below: &'static VmapArea,
+        area: &'static VmapArea,
+        above: &'static VmapArea,
+    ) -> &VmapArea {
+        self.unlink(above);
+        self.grow(
+            below,
+            below.first.get(),
+            area.pages.get() + above.pages.get(),
+        );
+        self.pool.release(above);
+        self.pool.release(area);
+        below
+    }
+
+    /// Extends a free range by `more` pages, which touch it. Its order among the others stays, so
+    /// the tree does.
+    fn grow(&mut self, area: &'static VmapArea, first: u64, more: u64) {
+        let pages = area.pages.get() + more;
+        area.first.set(first);
+        area.pages.set(pages);
+        if area.largest.get() < pages {
+            area.largest.set(pages);
+            self.tree.absorb_upwards(area);
+        }
+    }
+
+    /// Leaves the `pages` pages from `first` of a free range.
+    fn cut(&mut self, area: &'static VmapArea, first: u64, pages: u64) {
+        area.first.set(first);
+        let before = area.pages.replace(pages);
+        if area.largest.get() == before {
+            self.tree.refresh_upwards(area);
+        }
+    }
+
+    /// Like [`cut`](Self::cut); a range of which nothing is left goes.
+    fn shrink(&mut self, area: &'static VmapArea, first: u64, pages: u64) {
+        if pages == 0 {
+            self.unlink(area);
+            self.pool.release(area);
+        } else {
+            self.cut(area, first, pages);
+        }
+    }
+
+    /// Takes a whole free range out of the tree.
+    fn unlink(&mut self, area: &'static VmapArea) {
+        self.tree.remove(area);
+        self.count -= 1;
+    }
+}
+
+impl fmt::Debug for FreeAreas {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list()
+            .entries(self.iter().map(VmapArea::range))
+            .finish()
+    }
+}
+
+#[cfg(test)]
+impl FreeAreas {
+    /// The tree, for the tests that check its balance and summaries.
+    pub(super) fn tree(&self) -> &Tree<Largest> {
+        &self.tree
+    }
+
+    /// The unused records.
+    pub(super) fn pool(&self) -> &Pool<VmapArea> {
+        &self.pool
+    }
+
+    /// The unused records, for the tests that leave none.
+    pub(super) fn pool_mut(&mut self) -> &mut Pool<VmapArea> {
+        &mut self.pool
+    }
+}

@@ -1,0 +1,410 @@
+//! The kernel command line: `name=value` words and `autorun="command; command"`.
+//!
+//! Values may be quoted. Of a parameter that is given twice the last counts, so that what a
+//! person adds at the end of a command line wins. Nothing that is not known is passed over.
+
+use crate::mm::lazy::{Backend, Model};
+use core::fmt;
+
+/// What of the kernel's own mappings is read-only, and so how the linear map is built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Rodata {
+    /// The image; the linear map is in the largest blocks that fit, and `set_memory_*` leaves the
+    /// linear alias alone.
+    On,
+    /// Also the linear alias of whatever becomes read-only: a page-granular linear map.
+    #[default]
+    Full,
+}
+
+impl Rodata {
+    /// The name by which a person chooses it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::On => "on",
+            Self::Full => "full",
+        }
+    }
+}
+
+/// The parameters, with their defaults.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Params<'a> {
+    /// `model=`: the nesting rules.
+    pub model: Model,
+    /// `backend=`: what is deferred.
+    pub backend: Backend,
+    /// `debug_pagealloc=`: free pages leave the linear map.
+    pub debug_pagealloc: bool,
+    /// `page_poison=`: free pages are filled, and checked when they are allocated.
+    pub page_poison: bool,
+    /// `kasan=`: vmalloc space has a shadow.
+    pub kasan: bool,
+    /// `rodata=`: see there.
+    pub rodata: Rodata,
+    /// `autorun=`: commands, separated by semicolons, that take the tour's place.
+    pub autorun: Option<&'a str>,
+}
+
+impl Default for Params<'_> {
+    fn default() -> Self {
+        Self {
+            model: Model::default(),
+            backend: Backend::Barriers,
+            debug_pagealloc: true,
+            page_poison: true,
+            kasan: true,
+            rodata: Rodata::default(),
+            autorun: None,
+        }
+    }
+}
+
+impl fmt::Display for Params<'_> {
+    /// As they would be written on a command line; all but `autorun`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let switch = |on| if on { "on" } else { "off" };
+        write!(
+            f,
+            "model={} backend={} ",
+            self.model.name(),
+            self.backend.name()
+        )?;
+        write!(f, "debug_pagealloc={} ", switch(self.debug_pagealloc))?;
+        write!(f, "page_poison={} ", switch(self.page_poison))?;
+        write!(
+            f,
+            "kasan={} rodata={}",
+            switch(self.kasan),
+            self.rodata.name()
+        )
+    }
+}
+
+/// A parameter that has a list of values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Name {
+    Model,
+    Backend,
+    DebugPagealloc,
+    PagePoison,
+    Kasan,
+    Rodata,
+    Autorun,
+}
+
+impl Name {
+    const ALL: [Self; 7] = [
+        Self::Model,
+        Self::Backend,
+        Self::DebugPagealloc,
+        Self::PagePoison,
+        Self::Kasan,
+        Self::Rodata,
+        Self::Autorun,
+    ];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Model => "model",
+            Self::Backend => "backend",
+            Self::DebugPagealloc => "debug_pagealloc",
+            Self::PagePoison => "page_poison",
+            Self::Kasan => "kasan",
+            Self::Rodata => "rodata",
+            Self::Autorun => "autorun",
+        }
+    }
+
+    /// The values that are known, as a person is told them.
+    fn values(self) -> &'static [&'static str] {
+        const MODELS: [&str; Model::ALL.len()] = {
+            let mut names = [""; Model::ALL.len()];
+            let mut n = 0;
+            while n < names.len() {
+                names[n] = Model::ALL[n].name();
+                n += 1;
+            }
+            names
+        };
+        match self {
+            Self::Model => &MODELS,
+            Self::Backend => &const { [Backend::ALL[0].name(), Backend::ALL[1].name()] },
+            Self::DebugPagealloc | Self::PagePoison | Self::Kasan => &["on", "off"],
+            Self::Rodata => &const { [Rodata::On.name(), Rodata::Full.name()] },
+            Self::Autorun => &["\"command; command\""],
+        }
+    }
+}
+
+/// Why a command line is refused. Shown, it is the whole line that the contracts ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Error<'a> {
+    /// There is no such parameter.
+    UnknownName(&'a str),
+    /// The parameter has no such value.
+    UnknownValue(&'static str, &'a str, &'static [&'static str]),
+    /// A known name without a value, text after a closing quote, or a quote that does not close.
+    Malformed(&'a str),
+}
+
+impl fmt::Display for Error<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownName(name) => {
+                write!(f, "lull: unknown parameter '{name}'; known: ")?;
+                list(f, Name::ALL.iter().map(|name| name.as_str()))
+            }
+            Self::UnknownValue(name, value, known) => {
+                // As the host program names it.
+                let upper = name.chars().map(|c| c.to_ascii_uppercase());
+                f.write_str("lull: unknown ")?;
+                upper
+                    .into_iter()
+                    .try_for_each(|c| fmt::Write::write_char(f, c))?;
+                write!(f, " '{value}'; known: ")?;
+                list(f, known.iter().copied())
+            }
+            Self::Malformed(word) => {
+                write!(f, "lull: malformed parameter '{word}'; known: ")?;
+                f.write_str("name=value, autorun=\"command; command\"")
+            }
+        }
+    }
+}
+
+/// Words with commas between them.
+fn list<'a>(f: &mut fmt::Formatter<'_>, words: impl Iterator<Item = &'a str>) -> fmt::Result {
+    for (n, word) in words.enumerate() {
+        write!(f, "{}{word}", if n == 0 { "" } else { ", " })?;
+    }
+    Ok(())
+}
+
+impl<'a> Params<'a> {
+    /// Reads a command line.
+    ///
+    /// # Errors
+    ///
+    /// The first thing in it that is not known or not well-formed.
+    pub fn parse(line: &'a str) -> Result<Self, Error<'a>> {
+        let mut params = Self::default();
+        let mut rest = line.trim_ascii_start();
+        while !rest.is_empty() {
+            let (word, after) = split_word(rest)?;
+            params.set(word)?;
+            rest = after.trim_ascii_start();
+        }
+        Ok(params)
+    }
+
+    fn set(&mut self, word: &'a str) -> Result<(), Error<'a>> {
+        let (name, value) = match word.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (word, None),
+        };
+        let name = Name::ALL
+            .into_iter()
+            .find(|known| known.as_str() == name)
+            .ok_or(Error::UnknownName(name))?;
+        let value = value.ok_or(Error::Malformed(word))?;
+        let value = value
+            .strip_prefix('"')
+            .and_then(|v| v.strip_suffix('"'))
+            .unwrap_or(value);
+        let unknown = Error::UnknownValue(name.as_str(), value, name.values());
+        let switch = || match value {
+            "on" => Ok(true),
+            "off" => Ok(false),
+            _ => Err(unknown),
+        };
+        match name {
+            Name::Model => self.model = Model::parse(value).map_err(|_| unknown)?,
+            Name::Backend => {
+                let known = Backend::ALL
+                    .into_iter()
+                    .find(|backend| backend.name() == value);
+                self.backend = known.ok_or(unknown)?;
+            }
+            Name::DebugPagealloc => self.debug_pagealloc = switch()?,
+            Name::PagePoison => self.page_poison = switch()?,
+            Name::Kasan => self.kasan = switch()?,
+            Name::Rodata => {
+                self.rodata = match value {
+                    "on" => Rodata::On,
+                    "full" => Rodata::Full,
+                    _ => return Err(unknown),
+                };
+            }
+            Name::Autorun if value.trim_ascii().is_empty() => return Err(Error::Malformed(word)),
+            Name::Autorun => self.autorun = Some(value),
+        }
+        Ok(())
+    }
+}
+
+/// The first word, which may have blanks inside of a quoted value, and what follows it.
+fn split_word(text: &str) -> Result<(&str, &str), Error<'_>> {
+    let blank = text
+        .find(|c: char| c.is_ascii_whitespace())
+        .unwrap_or(text.len());
+    let Some(quote) = text[..blank].find('"') else {
+        return Ok(text.split_at(blank));
+    };
+    let malformed = Error::Malformed(text[..blank].trim_end());
+    // A quote opens a value, and nothing else.
+    if !text[..quote].ends_with('=') {
+        return Err(malformed);
+    }
+    let end = text[quote + 1..]
+        .find('"')
+        .map(|len| quote + 1 + len + 1)
+        .ok_or(malformed)?;
+    let (word, rest) = text.split_at(end);
+    if rest.starts_with(|c: char| !c.is_ascii_whitespace()) {
+        return Err(malformed);
+    }
+    Ok((word, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(line: &str) -> String {
+        Params::parse(line)
+            .expect_err("it must be refused")
+            .to_string()
+    }
+
+    #[test]
+    fn nothing_means_the_defaults() {
+        let params = Params::parse("  \t ").unwrap();
+        assert_eq!(params, Params::default());
+        assert_eq!(params.model, Model::TwoCounters);
+        assert_eq!(params.backend, Backend::Barriers);
+        assert_eq!(params.rodata, Rodata::Full);
+        assert!(params.debug_pagealloc && params.page_poison && params.kasan);
+    }
+
+    #[test]
+    fn each_parameter_takes_each_of_its_values() {
+        for model in Model::ALL {
+            let line = format!("model={}", model.name());
+            assert_eq!(Params::parse(&line).unwrap().model, model);
+        }
+        for backend in Backend::ALL {
+            let line = format!("backend={}", backend.name());
+            assert_eq!(Params::parse(&line).unwrap().backend, backend);
+        }
+        for (value, is_on) in [("on", true), ("off", false)] {
+            let line = format!("debug_pagealloc={value} page_poison={value} kasan={value}");
+            let params = Params::parse(&line).unwrap();
+            assert_eq!(params.debug_pagealloc, is_on);
+            assert_eq!(params.page_poison, is_on);
+            assert_eq!(params.kasan, is_on);
+        }
+        assert_eq!(Params::parse("rodata=on").unwrap().rodata, Rodata::On);
+        assert_eq!(Params::parse("rodata=full").unwrap().rodata, Rodata::Full);
+    }
+
+    #[test]
+    fn what_is_shown_can_be_read_back() {
+        let line =
+            "model=token backend=eager debug_pagealloc=off page_poison=on kasan=off rodata=on";
+        let params = Params::parse(line).unwrap();
+        assert_eq!(params.to_string(), line);
+        assert_eq!(Params::parse(&params.to_string()), Ok(params));
+    }
+
+    #[test]
+    fn one_switch_is_not_another() {
+        let off = |line| {
+            let params = Params::parse(line).unwrap();
+            (params.debug_pagealloc, params.page_poison, params.kasan)
+        };
+        assert_eq!(off("debug_pagealloc=off"), (false, true, true));
+        assert_eq!(off("page_poison=off"), (true, false, true));
+        assert_eq!(off("kasan=off"), (true, true, false));
+    }
+
+    #[test]
+    fn autorun_keeps_what_is_quoted() {
+        let params = Params::parse("model=strict autorun=\"a; b  c\" kasan=off").unwrap();
+        assert_eq!(params.autorun, Some("a; b  c"));
+        assert_eq!(params.model, Model::Strict);
+        assert!(!params.kasan);
+        assert_eq!(Params::parse("autorun=lazy").unwrap().autorun, Some("lazy"));
+        assert_eq!(
+            Params::parse("autorun=\"x=y\"").unwrap().autorun,
+            Some("x=y")
+        );
+        assert_eq!(
+            Params::parse("model=\"token\"").unwrap().model,
+            Model::Token
+        );
+    }
+
+    #[test]
+    fn the_last_counts() {
+        assert_eq!(
+            Params::parse("model=strict model=token").unwrap().model,
+            Model::Token
+        );
+    }
+
+    #[test]
+    fn what_is_not_known_is_refused_with_what_is() {
+        assert_eq!(
+            refusal("foo=1"),
+            "lull: unknown parameter 'foo'; known: model, backend, debug_pagealloc, page_poison, \
+             kasan, rodata, autorun"
+        );
+        assert_eq!(
+            refusal("kasan=on quiet"),
+            "lull: unknown parameter 'quiet'; known: model, backend, debug_pagealloc, page_poison, \
+             kasan, rodata, autorun"
+        );
+        assert_eq!(
+            refusal("model=x"),
+            "lull: unknown MODEL 'x'; known: strict, tolerant, avoid, token, nesting-level, \
+             two-counters"
+        );
+        assert_eq!(
+            refusal("backend=xen"),
+            "lull: unknown BACKEND 'xen'; known: eager, barriers"
+        );
+        assert_eq!(
+            refusal("rodata=off"),
+            "lull: unknown RODATA 'off'; known: on, full"
+        );
+        assert_eq!(
+            refusal("debug_pagealloc="),
+            "lull: unknown DEBUG_PAGEALLOC ''; known: on, off"
+        );
+        assert_eq!(
+            refusal("page_poison=ON"),
+            "lull: unknown PAGE_POISON 'ON'; known: on, off"
+        );
+    }
+
+    #[test]
+    fn what_is_malformed_is_refused() {
+        let known = "'; known: name=value, autorun=\"command; command\"";
+        for (line, word) in [
+            ("kasan", "kasan"),
+            ("autorun=\"a; b", "autorun=\"a;"),
+            ("autorun=\"a\"b", "autorun=\"a\"b"),
+            ("autorun=a\"b\"", "autorun=a\"b\""),
+            ("autorun=", "autorun="),
+            ("autorun=\" \"", "autorun=\" \""),
+            ("\"kasan\"=on", "\"kasan\"=on"),
+        ] {
+            assert_eq!(
+                refusal(line),
+                format!("lull: malformed parameter '{word}{known}")
+            );
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The tour: one file a scene. A scene says what it shows, does it, and checks it.
+//!
+//! Checks are against what the chosen model and backend are *expected* to do: an expected warning is right, a missing or an
+//! extra one is wrong.
+
+mod barriers;
+mod catch;
+mod layout;
+mod nesting;
+mod pause;
+
+use crate::{
+    mm::lazy::{self, LazyMmuState},
+    println, task,
+    trace::{self, Event},
+};
+use alloc::{boxed::Box, string::String, vec::Vec};
+use core::{fmt, mem::MaybeUninit};
+
+/// A part of the tour.
+#[derive(Debug)]
+pub struct Scene {
+    /// As it is named on the command line.
+    pub name: &'static str,
+    /// What it shows, in a line.
+    pub shows: &'static str,
+    run: fn() -> Result<(), Trouble>,
+}
+
+/// Every scene, in the order of the tour.
+pub const SCENES: [Scene; 5] = [
+    Scene { name: "layout", shows: "the address space as it is mapped, and that no frame is writable and executable", run: layout::run },
+    Scene { name: "barriers", shows: "what a vmap costs when its barriers are issued at once, and when they are put off", run: barriers::run },
+    Scene { name: "nesting", shows: "sections inside sections: which call does what", run: nesting::run },
+    Scene { name: "pause", shows: "a section inside a pause inside a section: the chain that decided the rules", run: pause::run },
+    Scene { name: "catch", shows: "a use after free, an overrun and a read out of bounds, each caught", run: catch::run },
+];
+
+/// Why a scene did not end well.
+#[derive(Debug)]
+pub enum Trouble {
+    /// Something was not as expected.
+    Failed(String),
+    /// It needs what this boot does not have.
+    Needs(&'static str),
+}
+
+/// The names of the scenes.
+#[derive(Debug)]
+pub struct Names;
+
+impl fmt::Display for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        SCENES.iter().enumerate().try_for_each(|(i, scene)| write!(f, "{}{}", if i == 0 { "" } else { " " }, scene.name))
+    }
+}
+
+/// Ends the scene when something is not as expected; what it was is formatted.
+macro_rules! ensure {
+    ($condition:expr, $($what:tt)+) => {
+        if !$condition {
+            return Err($crate::tour::Trouble::Failed(alloc::format!($($what)+)));
+        }
+    };
+}
+use ensure;
+
+/// How a scene ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Ok,
+    Failed,
+    Skipped,
+}
+
+/// Plays every scene. Returns whether none failed.
+pub fn play() -> bool {
+    let ends = SCENES.each_ref().map(end_of);
+    let count = |end: End| ends.iter().filter(|e| **e == end).count();
+    let skipped = count(End::Skipped);
+    let ok = count(End::Ok);
+    match skipped {
+        0 => println!("\ntour: {} scenes, {ok} ok", SCENES.len()),
+        _ => println!("\ntour: {} scenes, {ok} ok, {skipped} skipped", SCENES.len()),
+    }
+    count(End::Failed) == 0
+}
+
+/// Plays one scene. Returns whether it did not fail.
+pub fn play_one(scene: &Scene) -> bool {
+    end_of(scene) != End::Failed
+}
+
+fn end_of(scene: &Scene) -> End {
+    println!("\n--- {}: {}", scene.name, scene.shows);
+    let result = (scene.run)().and_then(|()| left_behind());
+    match result {
+        Ok(()) => {
+            println!("scene {}: ok", scene.name);
+            End::Ok
+        }
+        Err(Trouble::Failed(why)) => {
+            println!("scene {}: FAILED ({why})", scene.name);
+            End::Failed
+        }
+        Err(Trouble::Needs(what)) => {
+            println!("scene {}: skipped (needs {what})", scene.name);
+            End::Skipped
+        }
+    }
+}
+
+/// A scene must leave no section open, no pause, and no barrier owed.
+fn left_behind() -> Result<(), Trouble> {
+    let task = task::current();
+    let state = task.lazy_mmu_state.replace(LazyMmuState::new());
+    let owed = task.barriers_owed.replace(false);
+    ensure!(state == LazyMmuState::new() && !owed, "left {} owed={owed}", state.display(lazy::model()));
+    Ok(())
+}
+
+/// Room for the events of the largest recording of the tour: mapping 4096 pages one by one, with their shadow.
+const EVENTS: usize = 24 * 1024;
+
+/// Records what happens while `action` runs, and gives the events to `judge`.
+fn recorded<R>(
+    action: impl FnOnce() -> Result<R, Trouble>,
+    judge: impl FnOnce(&[Event], R) -> Result<(), Trouble>,
+) -> Result<(), Trouble> {
+    let mut memory: Box<[MaybeUninit<Event>]> = Box::new_uninit_slice(EVENTS);
+    let Some(mut recording) = trace::start(&mut memory) else {
+        return Err(Trouble::Failed("another recording is under way".into()));
+    };
+    let result = action();
+    let events = recording.events().map_err(|incomplete| Trouble::Failed(alloc::format!("{incomplete}")))?;
+    judge(events, result?)
+}
+
+/// What went wrong, as a reason for a scene to fail.
+fn failed(error: impl fmt::Display) -> Trouble {
+    Trouble::Failed(alloc::format!("{error}"))
+}
+
+/// `count` pages of the allocator, given back when the value is dropped.
+struct Frames(Vec<vmsa::Frame>);
+
+impl Frames {
+    fn allocate(count: u64) -> Result<Self, Trouble> {
+        use crate::mm::page_alloc;
+        // Room first: growing the vector can't fail half-way then.
+        let mut frames = Vec::new();
+        frames.try_reserve_exact(count as usize).map_err(failed)?;
+        frames.extend(page_alloc::allocate_list(count).map_err(failed)?.into_frames());
+        Ok(Self(frames))
+    }
+}
+
+impl Drop for Frames {
+    fn drop(&mut self) {
+        use crate::mm::page_alloc;
+        let Some(mut list) = page_alloc::empty_list() else { return };
+        for frame in &self.0 {
+            // What can't be given back is reported there.
+            let _ = page_alloc::give_up(&mut list, *frame);
+        }
+        page_alloc::free_list(list);
+    }
+}

@@ -1,0 +1,259 @@
+//! Counts and records what `arch/` does to page tables: every entry store, barrier and TLBI, and the lazy MMU calls
+//! around them.
+//!
+//! It executes no instruction of interest itself, prints nothing and allocates nothing: the counters are
+//! static, and the memory for a recording is lent by whoever starts it. `arch` passes CPU, task and time with each
+//! event, so that this file needs to know none of them.
+
+use core::{
+    cell::UnsafeCell,
+    fmt,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+};
+use lazy_mmu::{ArchCall, Call, LazyMmuState, Warning};
+use vmsa::{Descriptor, Level, PhysAddr, VirtAddr, tlbi::Operation};
+
+/// A barrier instruction that `arch::barrier` can issue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Barrier {
+    /// `DSB ISHST`: earlier stores are complete, also for the walkers of the inner-shareable domain.
+    DsbIshst,
+    /// `DSB ISH`: earlier accesses and TLBIs are complete in the inner-shareable domain.
+    DsbIsh,
+    /// `DSB NSH`: the same for this CPU alone.
+    DsbNsh,
+    /// `ISB`: what follows is fetched and translated anew.
+    Isb,
+}
+
+/// What happened.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    /// A page-table entry was stored.
+    Store {
+        /// Where the entry is.
+        entry: PhysAddr,
+        /// The first address that it maps.
+        va: VirtAddr,
+        /// The level of its table.
+        level: Level,
+        /// What it held.
+        old: Descriptor,
+        /// What it holds now.
+        new: Descriptor,
+    },
+    /// A barrier was issued.
+    Barrier(Barrier),
+    /// A TLB invalidation was issued.
+    Tlbi(Operation),
+    /// A lazy MMU call returned: the state it left, what it asked of the architecture, what it complained of.
+    Lazy {
+        /// Which call.
+        call: Call,
+        /// The task's state after it.
+        state: LazyMmuState,
+        /// The arch call that it made.
+        arch: Option<ArchCall>,
+        /// The warning that it fired.
+        warning: Option<Warning>,
+    },
+    /// A function that a scene names in its call tree was entered.
+    Enter(&'static str),
+    /// It returned.
+    Leave(&'static str),
+}
+
+/// An event, with where and when.
+#[derive(Clone, Copy, Debug)]
+pub struct Event {
+    /// Ticks of CNTVCT_EL0.
+    pub time: u64,
+    /// The CPU that executed it.
+    pub cpu: u32,
+    /// The task that it executed.
+    pub task: u32,
+    /// What happened.
+    pub kind: Kind,
+}
+
+/// How often each thing happened since reset.
+///
+/// Plain loads and stores, not read-modify-writes: they cost two instructions less and there is one CPU.
+#[derive(Debug)]
+struct Counter(AtomicUsize);
+
+impl Counter {
+    const fn new() -> Self {
+        Self(AtomicUsize::new(0))
+    }
+
+    #[inline]
+    fn add(&self, n: usize) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+    }
+
+    fn get(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+static STORES: Counter = Counter::new();
+static DSB: Counter = Counter::new();
+static ISB: Counter = Counter::new();
+static TLBI: Counter = Counter::new();
+
+/// A reading of the counters, or the difference of two.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Entry stores.
+    pub stores: usize,
+    /// DSBs of every kind.
+    pub dsb: usize,
+    /// ISBs.
+    pub isb: usize,
+    /// TLBIs of every kind.
+    pub tlbi: usize,
+}
+
+impl Counts {
+    /// What the machine has done since reset.
+    pub fn now() -> Self {
+        Self { stores: STORES.get(), dsb: DSB.get(), isb: ISB.get(), tlbi: TLBI.get() }
+    }
+
+    /// What it has done since `self` was read.
+    pub fn since(self) -> Self {
+        let now = Self::now();
+        Self {
+            stores: now.stores - self.stores,
+            dsb: now.dsb - self.dsb,
+            isb: now.isb - self.isb,
+            tlbi: now.tlbi - self.tlbi,
+        }
+    }
+
+    /// Counts the events of a recording instead.
+    pub fn of<'a>(events: impl IntoIterator<Item = &'a Event>) -> Self {
+        let mut counts = Self::default();
+        for event in events {
+            match event.kind {
+                Kind::Store { .. } => counts.stores += 1,
+                Kind::Barrier(Barrier::Isb) => counts.isb += 1,
+                Kind::Barrier(_) => counts.dsb += 1,
+                Kind::Tlbi(_) => counts.tlbi += 1,
+                Kind::Lazy { .. } | Kind::Enter(_) | Kind::Leave(_) => {}
+            }
+        }
+        counts
+    }
+}
+
+/// Counts one event; `arch` calls it for each, recorded or not.
+#[inline]
+pub fn count(kind: &Kind) {
+    match kind {
+        Kind::Store { .. } => STORES.add(1),
+        Kind::Barrier(Barrier::Isb) => ISB.add(1),
+        Kind::Barrier(_) => DSB.add(1),
+        Kind::Tlbi(_) => TLBI.add(1),
+        Kind::Lazy { .. } | Kind::Enter(_) | Kind::Leave(_) => {}
+    }
+}
+
+/// The recording under way, if any.
+struct Recorder {
+    on: AtomicBool,
+    /// How many events came; more than there is room for means that some were lost.
+    arrived: AtomicUsize,
+    /// The lent memory. Written by `start` while `on` is false, and slot by slot by `push` while it is true.
+    memory: UnsafeCell<(*mut Event, usize)>,
+}
+
+// SAFETY: `memory` changes only while `on` is false, which `start` and `stop` see to (they hold `STARTER`); while it is
+// true each slot is written once, by whoever took its number from `arrived`.
+unsafe impl Sync for Recorder {}
+
+static RECORDER: Recorder = Recorder {
+    on: AtomicBool::new(false),
+    arrived: AtomicUsize::new(0),
+    memory: UnsafeCell::new((core::ptr::null_mut(), 0)),
+};
+
+/// Held for as long as a recording exists.
+static STARTER: AtomicBool = AtomicBool::new(false);
+
+/// Whether events are being recorded. One load and a branch on every path that could record.
+#[inline]
+pub fn recording() -> bool {
+    RECORDER.on.load(Ordering::Relaxed)
+}
+
+/// Takes one event into the recording; without room it is counted as lost.
+pub fn push(event: Event) {
+    let slot = RECORDER.arrived.fetch_add(1, Ordering::Relaxed);
+    // SAFETY: `recording()` was true, so `start` has set `memory` and `Recording` still borrows it.
+    let (base, len) = unsafe { *RECORDER.memory.get() };
+    if slot < len {
+        // SAFETY: slot is inside the lent memory, and `fetch_add` gave its number to this caller alone.
+        unsafe { base.add(slot).write(event) };
+    }
+}
+
+/// A recording under way. Dropping it ends it.
+#[derive(Debug)]
+pub struct Recording<'a> {
+    memory: &'a mut [core::mem::MaybeUninit<Event>],
+}
+
+/// A recording that lost events: a conclusion drawn from it would be wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Incomplete {
+    /// Events for which there was no room.
+    pub lost: usize,
+}
+
+impl fmt::Display for Incomplete {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the recording had no room for {} events", self.lost)
+    }
+}
+
+/// Starts a recording into `memory`, or returns `None` while another one is under way.
+pub fn start(memory: &mut [core::mem::MaybeUninit<Event>]) -> Option<Recording<'_>> {
+    if STARTER.swap(true, Ordering::Acquire) {
+        return None;
+    }
+    RECORDER.arrived.store(0, Ordering::Relaxed);
+    // SAFETY: STARTER is ours and `on` is false, so nobody else reads or writes `memory`.
+    unsafe { *RECORDER.memory.get() = (memory.as_mut_ptr().cast(), memory.len()) };
+    RECORDER.on.store(true, Ordering::Release);
+    Some(Recording { memory })
+}
+
+impl Recording<'_> {
+    /// Stops recording; what comes later is not in it.
+    pub fn stop(&mut self) {
+        RECORDER.on.store(false, Ordering::Release);
+    }
+
+    /// The events so far, in the order in which they were taken.
+    ///
+    /// # Errors
+    /// [`Incomplete`] when the memory was too small.
+    pub fn events(&mut self) -> Result<&[Event], Incomplete> {
+        self.stop();
+        let arrived = RECORDER.arrived.load(Ordering::Acquire);
+        if arrived > self.memory.len() {
+            return Err(Incomplete { lost: arrived - self.memory.len() });
+        }
+        // SAFETY: `push` has written each of the first `arrived` slots, and recording has stopped.
+        Ok(unsafe { core::slice::from_raw_parts(self.memory.as_ptr().cast::<Event>(), arrived) })
+    }
+}
+
+impl Drop for Recording<'_> {
+    fn drop(&mut self) {
+        self.stop();
+        STARTER.store(false, Ordering::Release);
+    }
+}

@@ -1,0 +1,137 @@
+//! Which operations invalidate a range of pages.
+
+use super::{MAX_TLBI_RANGE_PAGES, Operand, Operation, RangeOperand, SCALE_MAX, range_op_pages};
+use crate::addr::{PAGE_SHIFT, VirtAddr};
+use crate::level::Level;
+use crate::range::PageRange;
+
+/// The most operations by address that [`cover`] gives, less one: what Linux calls
+/// `MAX_DVM_OPS`, one operation for each entry of a table.
+pub const MAX_DVM_OPS: u64 = 512;
+
+/// The operations that invalidate the pages of `range` for all ASIDs, on all CPUs.
+///
+/// - `last_level_only`: leave cached table entries alone; enough unless a table was
+///   removed or replaced.
+/// - `ttl`: the level of all leaf entries in the range if that is known, as a hint; the range is
+///   then rounded outwards to whole entries of that level and walked in steps of them. A wrong
+///   hint may invalidate nothing. Only with `last_level_only`; without it, and at level 0, no
+///   hint is given.
+/// - `have_range`: FEAT_TLBIRANGE (`ID_AA64ISAR0_EL1.TLB >= 0b0010`).
+///
+/// A range that would take [`MAX_DVM_OPS`] operations or more, or with FEAT_TLBIRANGE has more than
+/// [`MAX_TLBI_RANGE_PAGES`] pages, is covered by one [`Operation::Vmalle1is`]: Linux's cut-off
+/// in `flush_tlb_kernel_range`. Below it exactly the pages of the range are invalidated: range
+/// operations in descending order of scale, and a single one for the last page of an odd count.
+///
+/// The caller issues a DSB ISHST before the first operation and a DSB ISH after the last.
+///
+/// ```
+/// use vmsa::{PageRange, VirtAddr, tlbi};
+///
+/// let range = PageRange::new(VirtAddr::literal(0xffff_8000_8000_0000), 67).unwrap();
+/// assert_eq!(tlbi::cover(range, true, None, false).count(), 67);
+/// // 64 pages, 2 pages, and the odd one
+/// assert_eq!(tlbi::cover(range, true, None, true).count(), 3);
+/// ```
+pub fn cover(
+    range: PageRange,
+    last_level_only: bool,
+    ttl: Option<Level>,
+    have_range: bool,
+) -> impl Iterator<Item = Operation> {
+    Cover::new(range, last_level_only, ttl, have_range)
+}
+
+/// The rest of a range that [`cover`] has yet to invalidate.
+#[derive(Clone, Debug)]
+struct Cover {
+    /// First page of the rest.
+    next: VirtAddr,
+    /// Pages of the rest.
+    pages: u64,
+    /// Pages that one operation by address is taken to cover.
+    stride: u64,
+    /// Larger scales have been used already, or were too large.
+    scale: u32,
+    /// The rest is all there is: one operation for everything.
+    all: bool,
+    /// See [`cover`].
+    last_level_only: bool,
+    /// See [`cover`].
+    ttl: Option<Level>,
+    /// See [`cover`].
+    have_range: bool,
+}
+
+impl Cover {
+    /// Decides between pages and everything.
+    fn new(range: PageRange, last_level_only: bool, ttl: Option<Level>, have_range: bool) -> Self {
+        let ttl = ttl.filter(|level| last_level_only && *level != Level::L0);
+        let unit = ttl.unwrap_or(Level::L3).bytes();
+        let next = range.start().align_down(unit);
+        // Halves are whole numbers of units, so rounding up at the top cannot leave one.
+        let last = range.last_byte().as_u64() | (unit - 1);
+        let pages = ((last - next.as_u64()) >> PAGE_SHIFT) + 1;
+        let stride = unit >> PAGE_SHIFT;
+        let all = if have_range {
+            pages > MAX_TLBI_RANGE_PAGES
+        } else {
+            pages / stride >= MAX_DVM_OPS
+        };
+        Self {
+            next,
+            pages,
+            stride,
+            scale: SCALE_MAX,
+            all,
+            last_level_only,
+            ttl,
+            have_range,
+        }
+    }
+
+    /// Takes `pages` pages off the front.
+    fn advance(&mut self, pages: u64) {
+        self.pages -= pages;
+        // At the very end of a half there is no next address, and none is needed.
+        if let Some(next) = self.next.checked_add(pages << PAGE_SHIFT) {
+            self.next = next;
+        }
+    }
+}
+
+impl Iterator for Cover {
+    type Item = Operation;
+
+    fn next(&mut self) -> Option<Operation> {
+        if self.pages == 0 {
+            return None;
+        }
+        if self.all {
+            self.pages = 0;
+            return Some(Operation::Vmalle1is);
+        }
+        if !self.have_range || self.pages == 1 {
+            let operand = Operand::new(self.next, 0, self.ttl);
+            self.advance(self.stride);
+            return Some(if self.last_level_only {
+                Operation::Vaale1is(operand)
+            } else {
+                Operation::Vaae1is(operand)
+            });
+        }
+        // Two pages or more: the largest scale that still fits, as often as it fits.
+        while range_op_pages(self.scale, 0) > self.pages {
+            self.scale -= 1;
+        }
+        let num = self.pages / range_op_pages(self.scale, 0) - 1;
+        let operand = RangeOperand::new(self.next, 0, self.ttl, self.scale, num)?;
+        self.advance(range_op_pages(self.scale, num));
+        Some(if self.last_level_only {
+            Operation::Rvaale1is(operand)
+        } else {
+            Operation::Rvaae1is(operand)
+        })
+    }
+}

@@ -1,0 +1,3 @@
+// Goes right: a whole plan, and the status for success.
+        good_output
+        exit    16

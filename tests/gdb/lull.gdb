@@ -1,0 +1,31 @@
+# The project's gdb commands; `make gdb` loads them.
+#
+# Breakpoints in the kernel are hardware breakpoints (`hbreak`): a software
+# breakpoint would be written to memory at an address that is not mapped yet.
+
+set architecture aarch64
+set pagination off
+set confirm off
+set print pretty on
+# A name that is not there is an error, not a breakpoint for later.
+set breakpoint pending off
+
+# Where the lazy MMU state of the current task lies: said here and nowhere else.
+# The path is Rust's, whatever language the code at hand is in.
+define lull-read-counters
+  set language rust
+  set $lull_enable = kernel::task::BOOT_TASK.lazy_mmu_state.value.value.enable_count
+  set $lull_pause = kernel::task::BOOT_TASK.lazy_mmu_state.value.value.pause_count
+  set language auto
+end
+document lull-read-counters
+Put the current task's two lazy MMU counters into $lull_enable and $lull_pause.
+end
+
+define lull-counters
+  lull-read-counters
+  printf "enable_count=%d pause_count=%d\n", $lull_enable, $lull_pause
+end
+document lull-counters
+Print enable_count and pause_count of the current task.
+end

@@ -1,0 +1,187 @@
+//! The host program of Lull: all that is behind the verbs of `make`.
+//!
+//! It installs what is missing, builds the kernel, drives QEMU and gdb, puts names
+//! to addresses, and judges. `make` only names the verbs and passes its variables
+//! through the environment.
+
+mod check;
+mod doctor;
+mod failure;
+mod gdb;
+mod install;
+mod judge;
+mod machine;
+mod miri;
+mod options;
+mod process;
+mod suite;
+mod symbols;
+mod tools;
+mod workspace;
+
+use failure::{Doing, Failure, Result, Verdict};
+use install::Tool;
+use machine::Machine;
+use options::{Options, VARIABLES};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+use workspace::Workspace;
+
+/// Time for `make run` where nobody is there to see that the kernel hangs.
+const RUN_LIMIT: Duration = Duration::from_secs(60);
+
+/// The verbs and what they do, in the order in which they are printed.
+const VERBS: &[(&str, &str)] = &[
+    ("help", "prints this; so does make alone"),
+    (
+        "run",
+        "installs what is missing, builds, boots, plays the tour",
+    ),
+    ("test", "everything that must hold, on the host and in QEMU"),
+    (
+        "gdb",
+        "QEMU stopped at reset with gdb attached, symbols and commands loaded",
+    ),
+    (
+        "check",
+        "format, lints, docs, packaging: what review would refuse",
+    ),
+    (
+        "doctor",
+        "what is installed, in which version, what is missing and how to install it",
+    ),
+    (
+        "miri",
+        "the tests of what executes no instruction, under Miri (nightly)",
+    ),
+];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match verb(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if failure.verdict == Verdict::Refused {
+                eprintln!("lull: {}", failure.reason);
+            }
+            eprintln!("lull: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Does what the arguments ask for.
+fn verb(arguments: &[String]) -> Result {
+    let name = arguments.first().map_or("help", String::as_str);
+    // Before anything is built.
+    let options = Options::from_environment()?;
+    process::catch_signals()?;
+    match name {
+        "help" => {
+            help();
+            Ok(())
+        }
+        "run" => {
+            let workspace = Workspace::find()?;
+            install::ensure(&workspace, &[Tool::Qemu])?;
+            let image = workspace.build_kernel()?;
+            let tour_expected = judge::tour_expected(options.get("APPEND"));
+            run(
+                &workspace,
+                &Machine::new(&options, &image),
+                RUN_LIMIT,
+                tour_expected,
+            )
+        }
+        "test" => {
+            let workspace = Workspace::find()?;
+            install::ensure(&workspace, &[Tool::Qemu, Tool::Gdb])?;
+            suite::run(&workspace, &options)
+        }
+        "gdb" => {
+            let workspace = Workspace::find()?;
+            install::ensure(&workspace, &[Tool::Qemu, Tool::Gdb])?;
+            let image = workspace.build_kernel()?;
+            gdb::run(&workspace, &Machine::new(&options, &image))
+        }
+        "check" => check::run(&Workspace::find()?),
+        "doctor" => doctor::run(&Workspace::find()?),
+        "miri" => miri::run(&Workspace::find()?),
+        "boot" => boot(&options, arguments),
+        _ => {
+            let known: Vec<_> = VERBS.iter().map(|(name, _)| *name).collect();
+            let known = known.join(" ");
+            Err(Failure::refused(format!(
+                "unknown verb '{name}'; known: {known}"
+            )))
+        }
+    }
+}
+
+/// Boots an image for a person and judges it.
+fn run(workspace: &Workspace, machine: &Machine, limit: Duration, tour_expected: bool) -> Result {
+    let boot = machine.boot_shown(limit, &workspace.root)?;
+    judge::run(&boot, &machine.options, tour_expected)
+}
+
+/// `boot IMAGE SECONDS [QEMU ARGUMENT...]`: judges an image that is not the kernel.
+/// It is no verb of make; the tests of this program use it.
+fn boot(options: &Options, arguments: &[String]) -> Result {
+    let [_, image, seconds, extra @ ..] = arguments else {
+        return Err(Failure::refused(
+            "boot needs an image and a number of seconds",
+        ));
+    };
+    let seconds = seconds.parse().doing("read the number of seconds")?;
+    let mut machine = Machine::new(options, &PathBuf::from(image));
+    machine.extra.extend(extra.iter().cloned());
+    run(
+        &Workspace::find()?,
+        &machine,
+        Duration::from_secs(seconds),
+        false,
+    )
+}
+
+/// Prints every verb and every variable, a line each.
+fn help() {
+    for (name, what) in VERBS {
+        println!("make {name:7} {what}");
+    }
+    for variable in VARIABLES {
+        let setting = format!("{}={}", variable.name, variable.default);
+        println!(
+            "{setting:19} {}; known: {}",
+            variable.help,
+            variable.known_values()
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_makefile_has_every_verb_and_no_other() {
+        let makefile = include_str!("../../Makefile");
+        let line = makefile
+            .lines()
+            .find_map(|line| line.strip_prefix("VERBS = "))
+            .unwrap();
+        let verbs: Vec<_> = VERBS.iter().map(|(name, _)| *name).collect();
+        assert_eq!(line.split_whitespace().collect::<Vec<_>>(), verbs);
+    }
+
+    #[test]
+    fn an_unknown_verb_is_refused() {
+        let failure = verb(&["nonsuch".to_owned()]).unwrap_err();
+        assert_eq!(failure.verdict, Verdict::Refused);
+        assert!(
+            failure
+                .reason
+                .ends_with("known: help run test gdb check doctor miri")
+        );
+    }
+}

@@ -1,0 +1,87 @@
+//! `make miri`: the tests of everything that executes no instruction, under Miri,
+//! which needs a nightly toolchain. It is pinned by its date, here and nowhere else.
+
+use crate::failure::{Failure, Result};
+use crate::tools;
+use crate::workspace::Workspace;
+use std::process::{Command, Stdio};
+
+/// The nightly that Miri is taken from.
+const NIGHTLY: &str = "nightly-2026-05-20";
+
+/// The packages whose tests run under Miri: those that execute no instruction.
+/// The host program starts processes, which Miri does not.
+const PACKAGES: &[&str] = &["vmsa", "lazy-mmu", "kernel"];
+
+/// The command that installs the pinned nightly.
+pub fn install_command() -> Vec<&'static str> {
+    let words = [
+        "rustup",
+        "toolchain",
+        "install",
+        NIGHTLY,
+        "--no-self-update",
+    ];
+    let more = ["--profile", "minimal", "--component", "miri,rust-src"];
+    words.into_iter().chain(more).collect()
+}
+
+/// The name of an installed toolchain that has Miri: the pinned one, or whatever
+/// `nightly` is.
+pub fn toolchain() -> Option<String> {
+    [NIGHTLY, "nightly"].into_iter().find_map(|name| {
+        tools::first_line("rustup", &["run", name, "cargo", "miri", "--version"])?;
+        Some(name.to_owned())
+    })
+}
+
+/// Runs the tests under Miri, or says why they are skipped.
+///
+/// # Errors
+/// If a test fails.
+pub fn run(workspace: &Workspace) -> Result {
+    let mut found = toolchain();
+    if found.as_deref() != Some(NIGHTLY) {
+        let command = install_command();
+        eprintln!("lull: installing: {}", command.join(" "));
+        // Whether it came is asked below; what it prints says why not.
+        let _ = Command::new(command[0])
+            .args(&command[1..])
+            .stdin(Stdio::null())
+            .status();
+        found = toolchain();
+    }
+    let Some(toolchain) = found else {
+        let command = install_command().join(" ");
+        println!("miri: skipped (no toolchain has it; tried: {command})");
+        return Ok(());
+    };
+    if toolchain != NIGHTLY {
+        println!("miri: {NIGHTLY} cannot be had; using the installed {toolchain}");
+    }
+    let mut failed = Vec::new();
+    for package in PACKAGES {
+        let status = Command::new("rustup")
+            .args([
+                "run", &toolchain, "cargo", "miri", "test", "-q", "-p", package,
+            ])
+            .current_dir(&workspace.root)
+            // What Miri builds is of no use to the pinned toolchain.
+            .env("CARGO_TARGET_DIR", workspace.target.join("miri"))
+            .env_remove("RUSTUP_TOOLCHAIN")
+            .env_remove("CARGO")
+            .env_remove("MAKEFLAGS")
+            .stdin(Stdio::null())
+            .status();
+        let passed = status.is_ok_and(|status| status.success());
+        println!("miri: {package}: {}", if passed { "ok" } else { "FAILED" });
+        if !passed {
+            failed.push(*package);
+        }
+    }
+    if failed.is_empty() {
+        println!("miri: {} packages, {toolchain}: ok", PACKAGES.len());
+        return Ok(());
+    }
+    Err(Failure::fail(format!("under Miri: {}", failed.join(", "))))
+}

@@ -1,0 +1,402 @@
+//! The variables of `make`: their names, defaults and known values, in one table.
+//!
+//! A value that is not known is refused here, before anything is built. An empty
+//! variable is its default.
+
+use crate::failure::{Failure, Result};
+use std::collections::BTreeMap;
+
+/// Which values a variable may have.
+#[derive(Clone, Copy, Debug)]
+pub enum Known {
+    /// One of these words.
+    Words(&'static [&'static str]),
+    /// A size of RAM with the suffix M or G, from 64M to 8G.
+    Memory,
+    /// A TCP port, or empty for a free one.
+    Port,
+    /// Any text.
+    Text,
+}
+
+/// Who the variable is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum For {
+    /// The host program or QEMU.
+    Host,
+    /// The kernel, as a `name=value` word of its command line, in lower case.
+    Kernel,
+}
+
+/// One variable of `make`.
+#[derive(Clone, Copy, Debug)]
+pub struct Variable {
+    /// Its name.
+    pub name: &'static str,
+    /// Its value when it is empty or not set.
+    pub default: &'static str,
+    /// The values that it may have.
+    pub known: Known,
+    /// Who it is for.
+    pub whose: For,
+    /// One line for a person.
+    pub help: &'static str,
+}
+
+/// The CPUs of QEMU's `virt` board that Lull is tested on.
+const CPUS: &[&str] = &[
+    "cortex-a53",
+    "cortex-a57",
+    "cortex-a72",
+    "cortex-a76",
+    "neoverse-n1",
+    "max",
+];
+/// The historic sets of nesting rules (`kernel/lazy-mmu`), oldest first.
+const MODELS: &[&str] = &[
+    "strict",
+    "tolerant",
+    "avoid",
+    "token",
+    "nesting-level",
+    "two-counters",
+];
+/// A switch.
+const ON_OFF: &[&str] = &["on", "off"];
+/// The least and the greatest `MEM`, in MiB.
+const MEMORY_MIB: std::ops::RangeInclusive<u64> = 64..=8192;
+
+/// Shortens the table below.
+const fn host(
+    name: &'static str,
+    default: &'static str,
+    known: Known,
+    help: &'static str,
+) -> Variable {
+    Variable {
+        name,
+        default,
+        known,
+        whose: For::Host,
+        help,
+    }
+}
+
+/// Shortens the table below.
+const fn kernel(
+    name: &'static str,
+    default: &'static str,
+    words: &'static [&'static str],
+    help: &'static str,
+) -> Variable {
+    Variable {
+        name,
+        default,
+        known: Known::Words(words),
+        whose: For::Kernel,
+        help,
+    }
+}
+
+/// Every variable, in the order in which `make` prints them.
+pub const VARIABLES: &[Variable] = &[
+    host(
+        "CPU",
+        "max",
+        Known::Words(CPUS),
+        "the CPU that QEMU emulates",
+    ),
+    host("SMP", "1", Known::Words(&["1"]), "how many CPUs"),
+    host("MEM", "512M", Known::Memory, "how much RAM"),
+    host(
+        "GIC",
+        "3",
+        Known::Words(&["2", "3"]),
+        "version of the interrupt controller",
+    ),
+    host(
+        "EL",
+        "1",
+        Known::Words(&["1", "2", "3"]),
+        "exception level at entry; 3 is refused by the kernel",
+    ),
+    host(
+        "APPEND",
+        "",
+        Known::Text,
+        "further words of the kernel command line, e.g. 'autorun=\"tour nesting\"'",
+    ),
+    host(
+        "V",
+        "",
+        Known::Words(&["0", "1"]),
+        "1 prints the QEMU command",
+    ),
+    host(
+        "GDB_PORT",
+        "",
+        Known::Port,
+        "TCP port of QEMU's gdb stub; empty takes a free one",
+    ),
+    kernel(
+        "MODEL",
+        "two-counters",
+        MODELS,
+        "nesting rules of lazy MMU mode",
+    ),
+    kernel(
+        "BACKEND",
+        "barriers",
+        &["eager", "barriers"],
+        "what a lazy section defers",
+    ),
+    kernel(
+        "DEBUG_PAGEALLOC",
+        "on",
+        ON_OFF,
+        "free pages leave the linear map",
+    ),
+    kernel(
+        "PAGE_POISON",
+        "on",
+        ON_OFF,
+        "freed pages are filled with 0xAA and checked",
+    ),
+    kernel("KASAN", "on", ON_OFF, "the shadow of vmalloc's memory"),
+    kernel(
+        "RODATA",
+        "full",
+        &["full", "on"],
+        "linear alias of read-only areas: full follows them, on leaves it alone",
+    ),
+];
+
+/// A value for every variable, each of them known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// By name; every variable of [`VARIABLES`] is here.
+    values: BTreeMap<&'static str, String>,
+}
+
+impl Options {
+    /// From the environment, which is where `make` puts its variables.
+    ///
+    /// # Errors
+    /// The first value that is not known, with those that are.
+    pub fn from_environment() -> Result<Self> {
+        Self::from(|name| std::env::var(name).ok())
+    }
+
+    /// From a function that gives the text of a variable, if it is set.
+    ///
+    /// # Errors
+    /// The first value that is not known, with those that are.
+    pub fn from(get: impl Fn(&str) -> Option<String>) -> Result<Self> {
+        let mut values = BTreeMap::new();
+        for variable in VARIABLES {
+            let given = get(variable.name).filter(|value| !value.is_empty());
+            if let Some(value) = &given {
+                variable.check(value)?;
+            }
+            values.insert(
+                variable.name,
+                given.unwrap_or_else(|| variable.default.to_owned()),
+            );
+        }
+        Ok(Self { values })
+    }
+
+    /// The value of a variable.
+    ///
+    /// # Panics
+    /// If the table has no such variable, which is a slip in this program.
+    pub fn get(&self, name: &str) -> &str {
+        self.values
+            .get(name)
+            .expect("the name of a variable in the table")
+    }
+
+    /// These options with one changed.
+    ///
+    /// # Errors
+    /// If the value is not known.
+    pub fn with(&self, name: &'static str, value: &str) -> Result<Self> {
+        let variable = find(name).expect("the name of a variable in the table");
+        variable.check(value)?;
+        let mut changed = self.clone();
+        changed.values.insert(variable.name, value.to_owned());
+        Ok(changed)
+    }
+
+    /// The words of the kernel command line that these options ask for. What is
+    /// at its default is left to the kernel, which has the same defaults, so
+    /// that a parameter can be given in `APPEND` without being there twice.
+    pub fn kernel_words(&self) -> Vec<String> {
+        VARIABLES
+            .iter()
+            .filter(|variable| variable.whose == For::Kernel)
+            .filter(|variable| self.get(variable.name) != variable.default)
+            .map(|variable| {
+                format!(
+                    "{}={}",
+                    variable.name.to_lowercase(),
+                    self.get(variable.name)
+                )
+            })
+            .collect()
+    }
+}
+
+/// The variable of that name.
+pub fn find(name: &str) -> Option<&'static Variable> {
+    VARIABLES.iter().find(|variable| variable.name == name)
+}
+
+impl Variable {
+    /// Whether the value is known.
+    fn check(&self, value: &str) -> Result {
+        let good = match self.known {
+            Known::Words(words) => words.contains(&value),
+            Known::Memory => mebibytes(value).is_some_and(|size| MEMORY_MIB.contains(&size)),
+            Known::Port => value.parse::<u16>().is_ok_and(|port| port != 0),
+            Known::Text => !value.contains(['\n', '\r', '\0']),
+        };
+        if good {
+            return Ok(());
+        }
+        let (name, known) = (self.name, self.known_values());
+        Err(Failure::refused(format!(
+            "unknown {name} '{value}'; known: {known}"
+        )))
+    }
+
+    /// The values that it may have, as one line.
+    pub fn known_values(&self) -> String {
+        match self.known {
+            Known::Words(words) => words.join(" "),
+            Known::Memory => "64M to 8G, with the suffix M or G".to_owned(),
+            Known::Port => "1 to 65535".to_owned(),
+            Known::Text => "any text on one line".to_owned(),
+        }
+    }
+}
+
+/// A size such as `512M` or `8G`, in MiB.
+fn mebibytes(text: &str) -> Option<u64> {
+    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let factor = match unit {
+        "M" => 1,
+        "G" => 1024,
+        _ => return None,
+    };
+    if !number.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    number.parse::<u64>().ok()?.checked_mul(factor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(set: &[(&str, &str)]) -> Result<Options> {
+        let set: BTreeMap<_, _> = set.iter().copied().collect();
+        Options::from(|name| set.get(name).map(|value| (*value).to_owned()))
+    }
+
+    #[test]
+    fn an_empty_or_unset_variable_is_its_default() {
+        let options = options(&[("CPU", ""), ("MODEL", "")]).unwrap();
+        for variable in VARIABLES {
+            assert_eq!(options.get(variable.name), variable.default);
+        }
+        assert!(options.kernel_words().is_empty());
+    }
+
+    #[test]
+    fn every_known_word_is_accepted_and_every_default_is_known() {
+        for variable in VARIABLES {
+            if let Known::Words(words) = variable.known {
+                for word in words {
+                    assert_eq!(
+                        options(&[(variable.name, word)])
+                            .unwrap()
+                            .get(variable.name),
+                        *word
+                    );
+                }
+                assert!(variable.default.is_empty() || words.contains(&variable.default));
+            }
+        }
+    }
+
+    #[test]
+    fn an_unknown_value_is_refused_with_those_that_are_known() {
+        let failure = options(&[("CPU", "foo")]).unwrap_err();
+        assert_eq!(
+            failure.to_string(),
+            "REFUSED: unknown CPU 'foo'; known: \
+             cortex-a53 cortex-a57 cortex-a72 cortex-a76 neoverse-n1 max"
+        );
+        for bad in [
+            ("SMP", "2"),
+            ("GIC", "4"),
+            ("EL", "0"),
+            ("MODEL", "Strict"),
+            ("KASAN", "yes"),
+        ] {
+            assert!(options(&[bad]).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn memory_is_from_64_mib_to_8_gib() {
+        for good in ["64M", "512M", "1G", "8G", "8192M"] {
+            assert!(options(&[("MEM", good)]).is_ok(), "{good}");
+        }
+        for bad in [
+            "63M", "8193M", "9G", "512", "0.5G", "+1G", "M", "1T", "512m", "1G ", "é",
+        ] {
+            assert!(options(&[("MEM", bad)]).is_err(), "{bad}");
+        }
+        assert!(
+            options(&[("MEM", "18014398509481984G")]).is_err(),
+            "a product that overflows"
+        );
+    }
+
+    #[test]
+    fn a_port_is_a_number_from_1_to_65535() {
+        assert!(options(&[("GDB_PORT", "1234")]).is_ok());
+        for bad in ["0", "65536", "-1", "gdb"] {
+            assert!(options(&[("GDB_PORT", bad)]).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn append_arrives_whole() {
+        let text = "autorun=\"lazy; stats\" $HOME 'x'";
+        assert_eq!(options(&[("APPEND", text)]).unwrap().get("APPEND"), text);
+        assert!(options(&[("APPEND", "two\nlines")]).is_err());
+    }
+
+    #[test]
+    fn only_what_differs_from_the_default_is_said_to_the_kernel() {
+        let options = options(&[("MODEL", "strict"), ("KASAN", "on"), ("RODATA", "on")]).unwrap();
+        assert_eq!(options.kernel_words(), ["model=strict", "rodata=on"]);
+    }
+
+    #[test]
+    fn the_makefile_exports_every_variable_and_no_other() {
+        let makefile = include_str!("../../Makefile");
+        let mut exported: Vec<_> = makefile
+            .lines()
+            .filter_map(|line| line.strip_prefix("export "))
+            .flat_map(str::split_whitespace)
+            .collect();
+        let mut known: Vec<_> = VARIABLES.iter().map(|variable| variable.name).collect();
+        exported.sort_unstable();
+        known.sort_unstable();
+        assert_eq!(exported, known);
+    }
+}

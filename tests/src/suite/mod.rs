@@ -1,0 +1,117 @@
+//! `make test`: everything that must hold, on the host and in QEMU.
+
+mod bad;
+mod gdb;
+mod host;
+mod kernel;
+mod report;
+mod tour;
+
+use crate::failure::{Failure, Result};
+use crate::judge;
+use crate::machine::Machine;
+use crate::options::Options;
+use crate::workspace::Workspace;
+use report::Report;
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// Time for one QEMU. It finds what hangs; it is no measure of speed, and leaves
+/// room for a busy host.
+const LIMIT: Duration = Duration::from_secs(60);
+/// How many QEMUs run at a time.
+const AT_A_TIME: usize = 2;
+
+/// What every part of the suite needs.
+struct Suite<'a> {
+    /// Where things are.
+    workspace: &'a Workspace,
+    /// What all tests start from: the defaults, unless a person chose otherwise.
+    options: &'a Options,
+    /// The kernel.
+    image: PathBuf,
+    /// Where verdicts go.
+    report: Report,
+}
+
+/// Something to do in a QEMU of its own.
+type Job<'a> = Box<dyn FnOnce() + Send + 'a>;
+
+/// Runs all tests and prints the count as the last line.
+///
+/// # Errors
+/// If one of them fails.
+pub fn run(workspace: &Workspace, options: &Options) -> Result {
+    if !judge::tour_expected(options.get("APPEND")) {
+        return Err(Failure::refused(
+            "the tests have an autorun= of their own; APPEND has another",
+        ));
+    }
+    let logs = workspace.target.join("test-logs");
+    // What is there afterwards is from this run.
+    let _ = std::fs::remove_dir_all(&logs);
+    let report = Report::default();
+    let built = workspace.build_kernel();
+    let suite = Suite {
+        workspace,
+        options,
+        image: workspace.image(),
+        report,
+    };
+    suite.host();
+    match built {
+        Ok(_) => {
+            let mut jobs = suite.kernel_jobs();
+            jobs.extend(suite.gdb_jobs());
+            jobs.extend(suite.bad_kernel_jobs());
+            // The tours last: they compare with the first of them.
+            jobs.extend(suite.tour_jobs());
+            in_parallel(jobs);
+        }
+        Err(failure) => suite
+            .report
+            .failed("kernel: build", &failure.to_string(), None),
+    }
+    suite.report.finish()
+}
+
+impl Suite<'_> {
+    /// The kernel under the options that all tests start from.
+    fn machine(&self) -> Machine {
+        Machine::new(self.options, &self.image)
+    }
+
+    /// The log of a test, as a path for the test and as one for a person.
+    fn log(&self, name: &str) -> PathBuf {
+        self.workspace.log(name)
+    }
+
+    /// Notes the verdict of a test whose log is kept under its name.
+    fn verdict(&self, name: &str, verdict: &Result) {
+        self.report
+            .verdict(name, verdict, self.workspace.relative(&self.log(name)));
+    }
+}
+
+/// Runs the jobs in order, a few at a time.
+fn in_parallel(jobs: Vec<Job<'_>>) {
+    let queue = Mutex::new(VecDeque::from(jobs));
+    // The lock is held to take a job, not to do it.
+    let next = || {
+        queue
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop_front()
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..AT_A_TIME {
+            scope.spawn(|| {
+                while let Some(job) = next() {
+                    job();
+                }
+            });
+        }
+    });
+}
