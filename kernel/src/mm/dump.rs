@@ -84,17 +84,17 @@ impl fmt::Display for Run {
 /// shadow are, is looked at the first time and is one run from then on.
 pub fn for_each_run(range: PageRange, each: &mut dyn FnMut(&Run)) {
     let mut current: Option<Run> = None;
-    let mut last_table = None;
+    // The table that the last link of each level led to.
+    let mut last: [Option<Frame>; 4] = [None; 4];
     linear_map::kernel().visit_tables(range, &mut |va, level, entry, table| {
-        if let (Some(table), Some(current)) = (table, &mut current) {
-            if last_table == Some((level, table)) && current.one_page {
-                // The same entries once more: the run goes on for as long as the whole table would.
-                current.bytes = va - current.start + level.bytes();
+        if table.is_some() {
+            let again = last[level as usize] == table;
+            last[level as usize] = table;
+            if let Some(run) = current.as_mut().filter(|run| again && run.one_page) {
+                // The same entries once more: the run goes on for as long as this link reaches.
+                run.bytes = va - run.start + level.bytes();
                 return false;
             }
-            last_table = Some((level, table));
-        } else if let Some(table) = table {
-            last_table = Some((level, table));
         } else if let Some(next) = Run::of(va, level, entry) {
             if !current.as_mut().is_some_and(|run| run.takes(&next)) {
                 current.iter().for_each(&mut *each);

@@ -1,6 +1,6 @@
 //! Commands: what a person, or `autorun=` on the kernel command line, can tell the kernel to do.
 
-use crate::{arch::exit, ktest, println, tour};
+use crate::{arch::exit, ktest, println, tour, warning};
 use core::fmt;
 
 /// A command.
@@ -143,6 +143,7 @@ fn run_tests(chosen: impl Fn(&ktest::KernelTest) -> bool) -> bool {
     println!("1..{}", tests().count());
     let mut passed = true;
     for (number, test) in (1..).zip(tests()) {
+        warning::print_again();
         match (test.run)() {
             Ok(()) => println!("ok {number} {}.{}", test.group, test.name),
             Err(failure) => {

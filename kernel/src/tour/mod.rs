@@ -13,6 +13,7 @@ use crate::{
     mm::lazy::{self, LazyMmuState},
     println, task,
     trace::{self, Event},
+    warning,
 };
 use alloc::{boxed::Box, string::String, vec::Vec};
 use core::{fmt, mem::MaybeUninit};
@@ -92,6 +93,7 @@ pub fn play_one(scene: &Scene) -> bool {
 }
 
 fn end_of(scene: &Scene) -> End {
+    warning::print_again();
     println!("\n--- {}: {}", scene.name, scene.shows);
     let result = (scene.run)().and_then(|()| left_behind());
     match result {

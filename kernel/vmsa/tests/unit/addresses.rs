@@ -128,6 +128,8 @@ fn ranges_end_where_a_half_ends() {
     assert!(PageRange::new(top, 1).is_some());
     assert_eq!(PageRange::new(top, 2), None);
     assert_eq!(PageRange::new(top, u64::MAX), None);
+    // In bytes this would be one page again.
+    assert_eq!(PageRange::new(top, (1 << 52) + 1), None);
     let lower = VirtAddr::literal(LOWER_END - 4096);
     let last_of_lower = PageRange::new(lower, 1).unwrap();
     assert_eq!(last_of_lower.end(), None);

@@ -28,7 +28,9 @@ fn what_each_encoding_is_at_each_level() {
     assert_eq!(block.kind(Level::L3), Kind::Reserved);
     assert_eq!(block.output(Level::L3), None);
     assert!(Descriptor::INVALID.is_none() && Descriptor::default().is_none());
-    assert_eq!(Descriptor::INVALID.output_ignoring_valid(Level::L3), None);
+    for level in Level::ALL {
+        assert_eq!(Descriptor::INVALID.output_ignoring_valid(level), None);
+    }
 }
 
 #[test]
