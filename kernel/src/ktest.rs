@@ -1,8 +1,10 @@
-//! Kernel tests: registered beside the code that they test, run by group from the command line, reported as KTAP.
+//! Kernel tests: registered beside the code that they test, run by group from the command line,
+//! reported as KTAP.
 //!
-//! [`kernel_test!`](crate::kernel_test!) puts a [`KernelTest`] into the section `.ktests`, of which the linker makes an array: no
-//! registry to keep, and nothing unstable. A test that is expected to end the machine names the text that must be
-//! printed; the host program runs it in a QEMU of its own.
+//! [`kernel_test!`](crate::kernel_test!) puts a [`KernelTest`] into the section `.ktests`, of which
+//! the linker makes an array: no registry to keep, and nothing unstable. A test that is expected to
+//! end the machine names the text that must be printed; the host program runs it in a QEMU of its
+//! own.
 
 use core::fmt;
 
@@ -56,8 +58,8 @@ pub fn all() -> &'static [KernelTest] {
         static __ktests_end: u8;
     }
     let (start, end) = (&raw const __ktests_start, &raw const __ktests_end);
-    // SAFETY: linker.ld puts these symbols around the section `.ktests`, which holds whole `KernelTest`s and nothing
-    // else, and which is read-only.
+    // SAFETY: linker.ld puts these symbols around the section `.ktests`, which holds whole
+    // `KernelTest`s and nothing else, and which is read-only.
     unsafe {
         let start = start.cast::<KernelTest>();
         core::slice::from_raw_parts(start, end.cast::<KernelTest>().offset_from_unsigned(start))
@@ -95,7 +97,11 @@ macro_rules! kernel_test {
 macro_rules! check {
     ($condition:expr $(,)?) => {
         if !$condition {
-            return Err($crate::ktest::Failure { file: file!(), line: line!(), what: stringify!($condition) });
+            return Err($crate::ktest::Failure {
+                file: file!(),
+                line: line!(),
+                what: stringify!($condition),
+            });
         }
     };
 }
@@ -119,7 +125,11 @@ macro_rules! check_eq {
 impl fmt::Display for KernelTest {
     /// A line of JSON for the host program.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{{\"test\":\"{}\",\"group\":\"{}\",\"expect\":\"", self.name, self.group)?;
+        write!(
+            f,
+            "{{\"test\":\"{}\",\"group\":\"{}\",\"expect\":\"",
+            self.name, self.group
+        )?;
         match self.expect {
             Expect::Pass => f.write_str("pass")?,
             Expect::Panic(text) => write!(f, "panic: {text}")?,

@@ -50,37 +50,60 @@ mod start {
 
         // Memory: the kernel's own tables, the page allocator, vmalloc.
         let devices = [tree.uart.start];
-        let machine = bring_up::Machine { ram: tree.ram(), device_tree: &tree.tree, devices: &devices };
+        let machine = bring_up::Machine {
+            ram: tree.ram(),
+            device_tree: &tree.tree,
+            devices: &devices,
+        };
         let options = bring_up::Options {
             debug_pagealloc: params.debug_pagealloc,
             page_poison: params.page_poison,
             kasan: params.kasan,
             rodata_full: params.rodata == Rodata::Full,
         };
-        bring_up::bring_up(handover, machine, options).unwrap_or_else(|error| refuse(&format_args!("lull: {error}")));
-        // SAFETY: the first device is the UART that the tree named, mapped as device memory, and used by nobody else.
+        bring_up::bring_up(handover, machine, options)
+            .unwrap_or_else(|error| refuse(&format_args!("lull: {error}")));
+        // SAFETY: the first device is the UART that the tree named, mapped as device memory, and
+        // used by nobody else.
         let uart = unsafe { uart::init(layout::DEVICES.start() + tree.uart.start.page_offset()) };
-        uart.unwrap_or_else(|error| refuse(&format_args!("lull: the UART could not be set up: {error:?}")));
+        uart.unwrap_or_else(|error| {
+            refuse(&format_args!(
+                "lull: the UART could not be set up: {error:?}"
+            ))
+        });
         banner(handover, &tree, &params);
 
         // The calls that go up the house: what reports want to know of the floors above them.
-        oops::set_hooks(oops::Hooks { explain: explain::explain, state: lazy::describe });
+        oops::set_hooks(oops::Hooks {
+            explain: explain::explain,
+            state: lazy::describe,
+        });
         kasan::report::install(explain::explain);
 
         println!("{}", dump::check_wx(&layout::PARTS.map(|(_, part)| part)));
-        lazy::choose(params.model, params.backend).unwrap_or_else(|lazy::Busy| unreachable!("no section is open yet"));
+        lazy::choose(params.model, params.backend)
+            .unwrap_or_else(|lazy::Busy| unreachable!("no section is open yet"));
 
         let done = match params.autorun {
             Some(commands) => monitor::run_all(commands).is_ok(),
             None => tour::play(),
         };
-        if done { exit::success() } else { exit::failure() }
+        if done {
+            exit::success()
+        } else {
+            exit::failure()
+        }
     }
 
     /// Where the kernel runs.
     fn banner(handover: &Handover, tree: &DeviceTree, params: &Params<'_>) {
         let features = cpu::features();
-        println!("Lull: entered at EL{}, {} CPU, GICv{}", handover.entered_el, tree.cpus().len(), tree.gic.version);
+        println!(
+            "Lull: entered at EL{}, {} CPU, GICv{}",
+            handover.entered_el,
+            tree.cpus().len(),
+            tree.gic.version
+        );
         println!(
             "  {}-bit physical addresses, {}-bit ASIDs, TLBI by range: {}, level hints: {}, BBM level {}, ETS2: {}",
             features.pa_bits(),
@@ -90,7 +113,10 @@ mod start {
             features.bbm,
             features.ets2(),
         );
-        println!("  image       {} - {}", handover.image.start, handover.image.end);
+        println!(
+            "  image       {} - {}",
+            handover.image.start, handover.image.end
+        );
         println!("  device tree {} - {}", tree.tree.start, tree.tree.end);
         for ram in tree.ram() {
             println!("  RAM         {} - {}", ram.start, ram.end);

@@ -1,9 +1,9 @@
-//! Counts and records what `arch/` does to page tables: every entry store, barrier and TLBI, and the lazy MMU calls
-//! around them.
+//! Counts and records what `arch/` does to page tables: every entry store, barrier and TLBI, and
+//! the lazy MMU calls around them.
 //!
-//! It executes no instruction of interest itself, prints nothing and allocates nothing: the counters are
-//! static, and the memory for a recording is lent by whoever starts it. `arch` passes CPU, task and time with each
-//! event, so that this file needs to know none of them.
+//! It executes no instruction of interest itself, prints nothing and allocates nothing: the
+//! counters are static, and the memory for a recording is lent by whoever starts it. `arch` passes
+//! CPU, task and time with each event, so that this file needs to know none of them.
 
 use core::{
     cell::UnsafeCell,
@@ -16,7 +16,8 @@ use vmsa::{Descriptor, Level, PhysAddr, VirtAddr, tlbi::Operation};
 /// A barrier instruction that `arch::barrier` can issue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Barrier {
-    /// `DSB ISHST`: earlier stores are complete, also for the walkers of the inner-shareable domain.
+    /// `DSB ISHST`: earlier stores are complete, also for the walkers of the inner-shareable
+    /// domain.
     DsbIshst,
     /// `DSB ISH`: earlier accesses and TLBIs are complete in the inner-shareable domain.
     DsbIsh,
@@ -46,7 +47,8 @@ pub enum Kind {
     Barrier(Barrier),
     /// A TLB invalidation was issued.
     Tlbi(Operation),
-    /// A lazy MMU call returned: the state it left, what it asked of the architecture, what it complained of.
+    /// A lazy MMU call returned: the state it left, what it asked of the architecture, what it
+    /// complained of.
     Lazy {
         /// Which call.
         call: Call,
@@ -78,7 +80,8 @@ pub struct Event {
 
 /// How often each thing happened since reset.
 ///
-/// Plain loads and stores, not read-modify-writes: they cost two instructions less and there is one CPU.
+/// Plain loads and stores, not read-modify-writes: they cost two instructions less and there is one
+/// CPU.
 #[derive(Debug)]
 struct Counter(AtomicUsize);
 
@@ -89,7 +92,10 @@ impl Counter {
 
     #[inline]
     fn add(&self, n: usize) {
-        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+        self.0.store(
+            self.0.load(Ordering::Relaxed).wrapping_add(n),
+            Ordering::Relaxed,
+        );
     }
 
     fn get(&self) -> usize {
@@ -118,7 +124,12 @@ pub struct Counts {
 impl Counts {
     /// What the machine has done since reset.
     pub fn now() -> Self {
-        Self { stores: STORES.get(), dsb: DSB.get(), isb: ISB.get(), tlbi: TLBI.get() }
+        Self {
+            stores: STORES.get(),
+            dsb: DSB.get(),
+            isb: ISB.get(),
+            tlbi: TLBI.get(),
+        }
     }
 
     /// What it has done since `self` was read.
@@ -165,12 +176,14 @@ struct Recorder {
     on: AtomicBool,
     /// How many events came; more than there is room for means that some were lost.
     arrived: AtomicUsize,
-    /// The lent memory. Written by `start` while `on` is false, and slot by slot by `push` while it is true.
+    /// The lent memory. Written by `start` while `on` is false, and slot by slot by `push` while it
+    /// is true.
     memory: UnsafeCell<(*mut Event, usize)>,
 }
 
-// SAFETY: `memory` changes only while `on` is false, which `start` and `stop` see to (they hold `STARTER`); while it is
-// true each slot is written once, by whoever took its number from `arrived`.
+// SAFETY: `memory` changes only while `on` is false, which `start` and `stop` see to (they hold
+// `STARTER`); while it is true each slot is written once, by whoever took its number from
+// `arrived`.
 unsafe impl Sync for Recorder {}
 
 static RECORDER: Recorder = Recorder {
@@ -194,7 +207,8 @@ pub fn push(event: Event) {
     // SAFETY: `recording()` was true, so `start` has set `memory` and `Recording` still borrows it.
     let (base, len) = unsafe { *RECORDER.memory.get() };
     if slot < len {
-        // SAFETY: slot is inside the lent memory, and `fetch_add` gave its number to this caller alone.
+        // SAFETY: slot is inside the lent memory, and `fetch_add` gave its number to this caller
+        // alone.
         unsafe { base.add(slot).write(event) };
     }
 }
@@ -244,7 +258,9 @@ impl Recording<'_> {
         self.stop();
         let arrived = RECORDER.arrived.load(Ordering::Acquire);
         if arrived > self.memory.len() {
-            return Err(Incomplete { lost: arrived - self.memory.len() });
+            return Err(Incomplete {
+                lost: arrived - self.memory.len(),
+            });
         }
         // SAFETY: `push` has written each of the first `arrived` slots, and recording has stopped.
         Ok(unsafe { core::slice::from_raw_parts(self.memory.as_ptr().cast::<Event>(), arrived) })

@@ -1,7 +1,7 @@
 //! Warnings: something that should not happen did, and the kernel goes on.
 //!
-//! Every firing is counted, as `WARN_ON` counts for whoever reads the log: scenes compare the count with what their
-//! model is expected to say. The first few are printed.
+//! Every firing is counted, as `WARN_ON` counts for whoever reads the log: scenes compare the count
+//! with what their model is expected to say. The first few are printed.
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 
@@ -22,7 +22,8 @@ pub fn print_again() {
     TO_PRINT.store(BURST, Ordering::Relaxed);
 }
 
-/// Counts a warning, and prints it while it is one of the first. [`warning!`](crate::warning!) is the way to call it.
+/// Counts a warning, and prints it while it is one of the first. [`warning!`](crate::warning!) is
+/// the way to call it.
 pub fn fire(message: core::fmt::Arguments<'_>) {
     FIRED.fetch_add(1, Ordering::Relaxed);
     let left = TO_PRINT.load(Ordering::Relaxed);

@@ -13,9 +13,9 @@ mod rules;
 
 /// What a task remembers of its lazy MMU mode, under any of the models.
 ///
-/// Four bytes (two counters, a flag, one unused) in each task (Linux: `task_struct.lazy_mmu_state`),
-/// so that it migrates with the task. Which fields mean something depends on the model; change the model
-/// only while the state is [`LazyMmuState::new`].
+/// Four bytes (two counters, a flag, one unused) in each task (Linux:
+/// `task_struct.lazy_mmu_state`), so that it migrates with the task. Which fields mean something
+/// depends on the model; change the model only while the state is [`LazyMmuState::new`].
 ///
 /// ```
 /// use lazy_mmu::{ArchCall, LazyMmuState, Model};

@@ -48,7 +48,8 @@ fn leaked_pauses() {
     }
 }
 
-/// 300 sections: the counter stops at 255, each call beyond warns, and so does each disable too many.
+/// 300 sections: the counter stops at 255, each call beyond warns, and so does each disable too
+/// many.
 #[test]
 fn sections_saturate() {
     for model in [Model::NestingLevel, Model::TwoCounters] {

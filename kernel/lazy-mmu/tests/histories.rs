@@ -83,7 +83,8 @@ fn transition_table_of_the_others() {
     );
 }
 
-/// `mm/tests/lazy_mmu_mode_kunit.c`, case `lazy_mmu_mode_active`, and what it leaves out: the hooks.
+/// `mm/tests/lazy_mmu_mode_kunit.c`, case `lazy_mmu_mode_active`, and what it leaves out: the
+/// hooks.
 #[test]
 fn kunit_lazy_mmu_mode_active() {
     let task = Task::new(Model::TwoCounters);

@@ -1,6 +1,8 @@
-//! The barriers. Every DSB and ISB of the kernel after bring-up is issued here, so that each is counted.
+//! The barriers. Every DSB and ISB of the kernel after bring-up is issued here, so that each is
+//! counted.
 //!
-//! What each is for is argued where it is called; what it does is in DDI 0487, B2.3.11 (DSB) and B2.3.12 (ISB).
+//! What each is for is argued where it is called; what it does is in DDI 0487, B2.3.11 (DSB) and
+//! B2.3.12 (ISB).
 
 use super::record::emit;
 use crate::trace::{Barrier, Kind};
@@ -8,8 +10,9 @@ use crate::trace::{Barrier, Kind};
 #[cfg(target_os = "none")]
 use aarch64_cpu::asm::barrier as instruction;
 
-/// `DSB ISHST`: returns when the stores before it are complete for every observer in the inner-shareable domain,
-/// table walks included (DDI 0487, D8.2.6: a walk is an observer of that domain).
+/// `DSB ISHST`: returns when the stores before it are complete for every observer in the
+/// inner-shareable domain, table walks included (DDI 0487, D8.2.6: a walk is an observer of that
+/// domain).
 #[inline]
 pub fn dsb_ishst() {
     #[cfg(target_os = "none")]
@@ -17,7 +20,8 @@ pub fn dsb_ishst() {
     emit(Kind::Barrier(Barrier::DsbIshst));
 }
 
-/// `DSB ISH`: returns when the accesses and the TLBIs that this CPU issued before it are complete in the inner-shareable domain.
+/// `DSB ISH`: returns when the accesses and the TLBIs that this CPU issued before it are complete
+/// in the inner-shareable domain.
 #[inline]
 pub fn dsb_ish() {
     #[cfg(target_os = "none")]

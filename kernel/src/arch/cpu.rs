@@ -80,10 +80,6 @@ impl Features {
 }
 
 /// A register that holds an address, as one.
-#[allow(
-    clippy::cast_possible_truncation,
-    reason = "addresses are 64 bits wide (vmsa asserts it)"
-)]
 const fn address(register: u64) -> usize {
     register as usize
 }
@@ -190,10 +186,6 @@ pub fn current_task_ptr() -> *const () {
 /// hardware know the register as the context's name (DDI 0487 D24.2.27).
 #[inline]
 #[must_use]
-#[allow(
-    clippy::cast_possible_truncation,
-    reason = "PROCID is bits [31:0]; the rest is RES0"
-)]
 pub fn current_task_id() -> u32 {
     CONTEXTIDR_EL1.get() as u32
 }

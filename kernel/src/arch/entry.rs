@@ -1,7 +1,8 @@
 //! Loads and stores of page-table entries.
 //!
-//! A table is written while walkers read it, so an entry is only ever accessed whole: single-copy atomic 64-bit accesses (DDI 0487, B2.2.1),
-//! which is what a relaxed `AtomicU64` is. No order is implied here; who needs one says so.
+//! A table is written while walkers read it, so an entry is only ever accessed whole: single-copy
+//! atomic 64-bit accesses (DDI 0487, B2.2.1), which is what a relaxed `AtomicU64` is. No order is
+//! implied here; who needs one says so.
 
 use super::record::emit;
 use crate::trace::Kind;
@@ -19,12 +20,14 @@ impl Entry {
     /// The entry at `slot`, whose physical address is `pa`.
     ///
     /// # Safety
-    /// `slot` points to an entry of a page table that stays mapped and a table for as long as the value is used, and
-    /// nothing accesses it but through [`Entry`].
+    /// `slot` points to an entry of a page table that stays mapped and a table for as long as the
+    /// value is used, and nothing accesses it but through [`Entry`].
     #[inline]
     pub unsafe fn new(slot: *mut u64, pa: PhysAddr) -> Self {
-        // SAFETY: the caller's promise; an AtomicU64 has the layout of a u64, and table entries are 8-byte aligned.
-        Self { slot: unsafe { AtomicU64::from_ptr(slot) }, pa }
+        // SAFETY: the caller's promise; an AtomicU64 has the layout of a u64, and table entries are
+        // 8-byte aligned.
+        let slot = unsafe { AtomicU64::from_ptr(slot) };
+        Self { slot, pa }
     }
 
     /// The physical address of the entry.
@@ -40,10 +43,17 @@ impl Entry {
 
     /// Stores `new`, which maps `va` at `level`; `old` is what the entry held, for the record.
     ///
-    /// The store alone guarantees nothing to anyone: `mm::lazy` and `mm::tlb` say what must follow it.
+    /// The store alone guarantees nothing to anyone: `mm::lazy` and `mm::tlb` say what must follow
+    /// it.
     #[inline]
     pub fn store(self, va: VirtAddr, level: Level, old: Descriptor, new: Descriptor) {
         self.slot.store(new.bits(), Ordering::Relaxed);
-        emit(Kind::Store { entry: self.pa, va, level, old, new });
+        emit(Kind::Store {
+            entry: self.pa,
+            va,
+            level,
+            old,
+            new,
+        });
     }
 }

@@ -73,7 +73,6 @@ macro_rules! probes {
         ///
         /// The fault that the load took.
         #[inline(never)]
-        #[allow(clippy::cast_possible_truncation, reason = "the load gives that many bits")]
         pub fn $read(address: VirtAddr) -> Result<$type, Fault> {
             let (value, esr, far): (u64, u64, u64);
             // SAFETY: the load may fault, and then goes on at label 3 with x1 set. What it

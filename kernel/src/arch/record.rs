@@ -21,7 +21,12 @@ pub fn note(kind: Kind) {
 #[cold]
 #[inline(never)]
 fn stamp_and_push(kind: Kind) {
-    trace::push(Event { time: super::time::now(), cpu: super::cpu::id(), task: super::cpu::current_task_id(), kind });
+    trace::push(Event {
+        time: super::time::now(),
+        cpu: super::cpu::id(),
+        task: super::cpu::current_task_id(),
+        kind,
+    });
 }
 
 /// Records that the function `name` runs, until the value is dropped.

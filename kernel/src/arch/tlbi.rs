@@ -1,4 +1,5 @@
-//! The TLB invalidations. Every TLBI of the kernel after bring-up is issued here, so that each is counted.
+//! The TLB invalidations. Every TLBI of the kernel after bring-up is issued here, so that each is
+//! counted.
 //!
 //! The operand comes from `vmsa::tlbi`; the barriers around a TLBI are the business of `mm::tlb`.
 
@@ -18,7 +19,8 @@ pub fn issue(operation: Operation) {
 #[cfg(target_os = "none")]
 macro_rules! tlbi {
     ($name:literal) => {
-        // SAFETY: invalidating cached translations can't break memory safety: the walk that follows reads the tables.
+        // SAFETY: invalidating cached translations can't break memory safety: the walk that follows
+        // reads the tables.
         unsafe { core::arch::asm!(concat!("tlbi ", $name), options(nostack, preserves_flags)) }
     };
     ($name:literal, $operand:expr) => {
@@ -40,8 +42,9 @@ macro_rules! sys {
     };
 }
 
-/// The instruction itself. The range forms are written as SYS (DDI 0487, C5.5), since the assembler knows their names only for targets
-/// with FEAT_TLBIRANGE; they are issued only where the CPU has it.
+/// The instruction itself. The range forms are written as SYS (DDI 0487, C5.5), since the assembler
+/// knows their names only for targets with FEAT_TLBIRANGE; they are issued only where the CPU has
+/// it.
 #[cfg(target_os = "none")]
 #[inline]
 fn execute(operation: Operation) {

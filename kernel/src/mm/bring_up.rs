@@ -1,18 +1,19 @@
 //! The kernel's own tables, and the opening of the page allocator.
 //!
-//! Boot has left tables that reach little: the image, and the first RAM through a window. Here the final tree is built
-//! through that window while no walker reads it (so without barriers, up to the one at the end), made live through the
-//! identity map, and the pages that are left become the allocator's. The linear map is whole before the allocator opens,
-//! so taking a page out of it later never needs a page.
+//! Boot has left tables that reach little: the image, and the first RAM through a window. Here the
+//! final tree is built through that window while no walker reads it (so without barriers, up to the
+//! one at the end), made live through the identity map, and the pages that are left become the
+//! allocator's. The linear map is whole before the allocator opens, so taking a page out of it
+//! later never needs a page.
 
 use super::{
     debug_pagealloc::{self, History},
     kasan,
     layout::DEVICES,
-    ranges::without,
     linear_map::{self, virt},
     page_alloc::{self, Buddy, OutOfMemory, PageMeta},
     page_table::{self, PageTable, TableMemory},
+    ranges::without,
     vmalloc,
 };
 use crate::arch::{barrier, entry::Entry, image};
@@ -29,7 +30,8 @@ pub struct Options {
     pub page_poison: bool,
     /// `KASAN=`: vmalloc has a shadow.
     pub kasan: bool,
-    /// `RODATA=full`: the linear map is made of pages, so that the alias of read-only memory can be read-only.
+    /// `RODATA=full`: the linear map is made of pages, so that the alias of read-only memory can be
+    /// read-only.
     pub rodata_full: bool,
 }
 
@@ -73,8 +75,12 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoRam => f.write_str("the device tree names no RAM that holds the image"),
-            Self::TooSmall => f.write_str("there is not enough RAM for the page tables and the page metadata"),
-            Self::TooManyDevices => f.write_str("there are more devices than the address space has room for"),
+            Self::TooSmall => {
+                f.write_str("there is not enough RAM for the page tables and the page metadata")
+            }
+            Self::TooManyDevices => {
+                f.write_str("there are more devices than the address space has room for")
+            }
             Self::Tables(error) => write!(f, "the page tables could not be built: {error}"),
         }
     }
@@ -101,41 +107,69 @@ impl TableMemory for Early<'_> {
 
     fn entry(&self, table: Frame, index: usize) -> Entry {
         let pa = table.start() + index as u64 * 8;
-        // SAFETY: only frames from `allocate` become tables, which lie in the window; only Entry touches them.
+        // SAFETY: only frames from `allocate` become tables, which lie in the window; only Entry
+        // touches them.
         unsafe { Entry::new(self.window(pa).as_mut_ptr(), pa) }
     }
 
     fn zero(&mut self, page: Frame) {
         // SAFETY: `allocate` has given the page to this tree alone, and the window maps it.
-        unsafe { self.window(page.start()).as_mut_ptr::<u8>().write_bytes(0, PAGE_SIZE as usize) };
+        unsafe {
+            self.window(page.start())
+                .as_mut_ptr::<u8>()
+                .write_bytes(0, PAGE_SIZE as usize);
+        };
     }
 }
 
 impl Early<'_> {
     fn window(&self, pa: PhysAddr) -> VirtAddr {
-        self.handover.window_address(pa, 8).expect("table pages are taken from the window")
+        self.handover
+            .window_address(pa, 8)
+            .expect("table pages are taken from the window")
     }
 }
 
-/// Builds the tables, makes them live, opens the page allocator and vmalloc. The devices are then at
-/// [`DEVICES`], in the order in which they were given.
+/// Builds the tables, makes them live, opens the page allocator and vmalloc. The devices are then
+/// at [`DEVICES`], in the order in which they were given.
 ///
 /// # Errors
 /// [`Error`]; the machine is of no use then.
 pub fn bring_up(handover: &Handover, machine: Machine<'_>, options: Options) -> Result<(), Error> {
     let image = frames(&handover.image);
-    let main = machine.ram.iter().find(|ram| ram.contains(&handover.image.start)).ok_or(Error::NoRam)?;
+    let main = machine
+        .ram
+        .iter()
+        .find(|ram| ram.contains(&handover.image.start))
+        .ok_or(Error::NoRam)?;
     let window = frames(&handover.window[1]);
 
-    // The metadata lies at the end of RAM, where it needs no window: it is written once the linear map is there.
-    let lowest = machine.ram.iter().map(|ram| frames(ram).start).min().ok_or(Error::NoRam)?;
-    let highest = machine.ram.iter().map(|ram| frames(ram).end).max().ok_or(Error::NoRam)?;
+    // The metadata lies at the end of RAM, where it needs no window: it is written once the linear
+    // map is there.
+    let lowest = machine
+        .ram
+        .iter()
+        .map(|ram| frames(ram).start)
+        .min()
+        .ok_or(Error::NoRam)?;
+    let highest = machine
+        .ram
+        .iter()
+        .map(|ram| frames(ram).end)
+        .max()
+        .ok_or(Error::NoRam)?;
     let pages = highest - lowest;
     let meta_pages = (pages * size_of::<PageMeta>() as u64).div_ceil(PAGE_SIZE);
-    let history_pages =
-        if options.debug_pagealloc { (pages * size_of::<History>() as u64).div_ceil(PAGE_SIZE) } else { 0 };
+    let history_pages = if options.debug_pagealloc {
+        (pages * size_of::<History>() as u64).div_ceil(PAGE_SIZE)
+    } else {
+        0
+    };
     let main = frames(main);
-    let metadata = main.end.checked_sub(meta_pages + history_pages).ok_or(Error::TooSmall)?..main.end;
+    let metadata = main
+        .end
+        .checked_sub(meta_pages + history_pages)
+        .ok_or(Error::TooSmall)?..main.end;
     if metadata.start <= window.start {
         return Err(Error::TooSmall);
     }
@@ -147,41 +181,69 @@ pub fn bring_up(handover: &Handover, machine: Machine<'_>, options: Options) -> 
     };
     let mut tables = PageTable::create(early)?;
     let page_granular = options.debug_pagealloc || options.rodata_full;
-    map_linear(&mut tables, machine.ram, if page_granular { Level::L3 } else { Level::L1 })?;
+    map_linear(
+        &mut tables,
+        machine.ram,
+        if page_granular { Level::L3 } else { Level::L1 },
+    )?;
     for region in image::regions() {
         let pa = image::physical_address(region.range.start()).ok_or(Error::NoRam)?;
         tables.map_offline(region.range, pa, region.attributes, Level::L3)?;
     }
     for (device, page) in machine.devices.iter().zip(0..) {
-        let range = (page < DEVICES.pages()).then(|| PageRange::new(DEVICES.page(page), 1)).flatten();
+        let range = (page < DEVICES.pages())
+            .then(|| PageRange::new(DEVICES.page(page), 1))
+            .flatten();
         let range = range.ok_or(Error::TooManyDevices)?;
-        tables.map_offline(range, device.align_down(PAGE_SIZE), Attributes::DEVICE, Level::L3)?;
+        tables.map_offline(
+            range,
+            device.align_down(PAGE_SIZE),
+            Attributes::DEVICE,
+            Level::L3,
+        )?;
     }
     if options.kasan {
         kasan::map_shared_shadow(&mut tables)?;
     }
 
     // What is not used by now is free.
-    let taken = [image, window.start..tables.memory().next.number(), metadata.clone(), touched(machine.device_tree)];
-    let free = || machine.ram.iter().flat_map(|ram| without(frames(ram), taken.clone()));
+    let taken = [
+        image,
+        window.start..tables.memory().next.number(),
+        metadata.clone(),
+        touched(machine.device_tree),
+    ];
+    let free = || {
+        machine
+            .ram
+            .iter()
+            .flat_map(|ram| without(frames(ram), taken.clone()))
+    };
     if options.debug_pagealloc {
         for linear in free().filter_map(|range| linear_range(&range)) {
             tables.change_offline(linear, |entry| entry.with_valid(false));
         }
     }
 
-    // The walker of this CPU reads the new tables from the write to TTBR1_EL1 on: their stores must be complete by then
-    // (DDI 0487, D8.2.6).
+    // The walker of this CPU reads the new tables from the write to TTBR1_EL1 on: their stores must
+    // be complete by then (DDI 0487, D8.2.6).
     barrier::dsb_ishst();
     let root = tables.root();
-    // SAFETY: the tree maps the image with the permissions that it has now, stacks included; this is the only CPU, and
-    // the identity map is still there.
+    // SAFETY: the tree maps the image with the permissions that it has now, stacks included; this
+    // is the only CPU, and the identity map is still there.
     unsafe { boot::replace_ttbr1(root.start()) };
     // SAFETY: this function alone uses the identity map, and is through with it.
     unsafe { boot::drop_identity_map() };
     linear_map::adopt(root, page_granular);
 
-    open(frame(lowest)?, pages, frame(metadata.start)?, meta_pages, options, free())?;
+    open(
+        frame(lowest)?,
+        pages,
+        frame(metadata.start)?,
+        meta_pages,
+        options,
+        free(),
+    )?;
     if options.kasan {
         kasan::enable();
     }
@@ -199,8 +261,8 @@ fn open(
     free: impl Iterator<Item = Range<u64>>,
 ) -> Result<(), Error> {
     let meta = virt(at.start()).as_mut_ptr::<PageMeta>();
-    // SAFETY: the frames from `at` on are kept for this, are mapped, and nobody else knows of them; all zeroes is a
-    // valid PageMeta, PageMeta::RESERVED.
+    // SAFETY: the frames from `at` on are kept for this, are mapped, and nobody else knows of them;
+    // all zeroes is a valid PageMeta, PageMeta::RESERVED.
     let meta = unsafe {
         meta.write_bytes(0, pages as usize);
         core::slice::from_raw_parts(meta, pages as usize)
@@ -226,17 +288,29 @@ fn open(
     Ok(())
 }
 
-/// Maps all of RAM, each part of the image with the permissions that keep W^X by frame: code and constants are
-/// read-only here, too.
-fn map_linear(tables: &mut PageTable<Early<'_>>, ram: &[Range<PhysAddr>], largest: Level) -> Result<(), Error> {
+/// Maps all of RAM, each part of the image with the permissions that keep W^X by frame: code and
+/// constants are read-only here, too.
+fn map_linear(
+    tables: &mut PageTable<Early<'_>>,
+    ram: &[Range<PhysAddr>],
+    largest: Level,
+) -> Result<(), Error> {
     let physical = |range: PageRange| {
         let start = image::physical_address(range.start()).ok_or(Error::NoRam)?;
         Ok::<_, Error>(frames(&(start..start + range.bytes())))
     };
-    let read_only = [frames(&image::boot_text()), physical(image::text())?, physical(image::rodata())?];
-    let writable = ram.iter().flat_map(|ram| without(frames(ram), read_only.clone()));
+    let read_only = [
+        frames(&image::boot_text()),
+        physical(image::text())?,
+        physical(image::rodata())?,
+    ];
+    let writable = ram
+        .iter()
+        .flat_map(|ram| without(frames(ram), read_only.clone()));
     let data = writable.map(|range| (range, Attributes::KERNEL_DATA));
-    let constants = read_only.iter().map(|range| (range.clone(), Attributes::KERNEL_RODATA));
+    let constants = read_only
+        .iter()
+        .map(|range| (range.clone(), Attributes::KERNEL_RODATA));
     for (range, attributes) in data.chain(constants) {
         if let Some(linear) = linear_range(&range) {
             tables.map_offline(linear, frame(range.start)?.start(), attributes, largest)?;

@@ -1,9 +1,10 @@
-//! DEBUG_PAGEALLOC: a free page is not there. And page poisoning: a free page holds 0xAA, and still does when it is allocated.
+//! DEBUG_PAGEALLOC: a free page is not there. And page poisoning: a free page holds 0xAA, and still
+//! does when it is allocated.
 //!
-//! The hooks of the page allocator end up here, inside whatever lazy section their caller has open: this is the other
-//! end of the circle. Freed pages are filled, then taken out of the linear map, then flushed from every TLB, and only
-//! then free; allocated pages are put back, which needs barriers but no TLBI, then checked. All pages of one call share
-//! one section.
+//! The hooks of the page allocator end up here, inside whatever lazy section their caller has open:
+//! this is the other end of the circle. Freed pages are filled, then taken out of the linear map,
+//! then flushed from every TLB, and only then free; allocated pages are put back, which needs
+//! barriers but no TLBI, then checked. All pages of one call share one section.
 
 use super::{
     linear_map,
@@ -47,27 +48,44 @@ struct Event {
 }
 
 impl Event {
-    const NONE: Self = Self { at: None, callers: [0; CALLERS], task: 0, _reserved: 0 };
+    const NONE: Self = Self {
+        at: None,
+        callers: [0; CALLERS],
+        task: 0,
+        _reserved: 0,
+    };
 
     fn now(at: &'static Location<'static>) -> Self {
         let mut callers = [0; CALLERS];
         backtrace::callers(&mut callers);
-        Self { at: Some(at), callers, task: task::current().id, _reserved: 0 }
+        Self {
+            at: Some(at),
+            callers,
+            task: task::current().id,
+            _reserved: 0,
+        }
     }
 
     fn describe(&self, what: &str, out: &mut dyn fmt::Write) -> fmt::Result {
-        let Some(at) = self.at else { return writeln!(out, "  never {what} since boot") };
+        let Some(at) = self.at else {
+            return writeln!(out, "  never {what} since boot");
+        };
         writeln!(out, "  {what} by task {} at {at}", self.task)?;
         self.callers
             .iter()
             .take_while(|caller| **caller != 0)
-            .try_for_each(|caller| writeln!(out, "    [<{:016x}>]", backtrace::caller_address(*caller)))
+            .try_for_each(|caller| {
+                writeln!(out, "    [<{:016x}>]", backtrace::caller_address(*caller))
+            })
     }
 }
 
 impl History {
     /// Of a page that nothing has happened to.
-    pub const NONE: Self = Self { allocated: Event::NONE, freed: Event::NONE };
+    pub const NONE: Self = Self {
+        allocated: Event::NONE,
+        freed: Event::NONE,
+    };
 }
 
 const _: () = assert!(size_of::<History>() <= 64);
@@ -82,8 +100,8 @@ static HISTORIES: Once<Mutex<Histories>> = Once::new();
 static UNMAPS: AtomicBool = AtomicBool::new(false);
 static POISONS: AtomicBool = AtomicBool::new(false);
 
-/// Turns on what is asked for. With `histories` (one for each frame from `base` on) free pages leave the linear map, which
-/// they must have left already; with `poison` they are filled.
+/// Turns on what is asked for. With `histories` (one for each frame from `base` on) free pages
+/// leave the linear map, which they must have left already; with `poison` they are filled.
 pub fn install(histories: Option<(Frame, &'static mut [History])>, poison: bool) {
     UNMAPS.store(histories.is_some(), Ordering::Relaxed);
     POISONS.store(poison, Ordering::Relaxed);
@@ -91,7 +109,12 @@ pub fn install(histories: Option<(Frame, &'static mut [History])>, poison: bool)
         page_alloc::install(Hooks { allocated, freed });
     }
     if let Some((base, of)) = histories {
-        HISTORIES.call_once(|| Mutex::new(Histories { base: base.number(), of }));
+        HISTORIES.call_once(|| {
+            Mutex::new(Histories {
+                base: base.number(),
+                of,
+            })
+        });
     }
 }
 
@@ -134,11 +157,21 @@ fn freed(pages: Pages<'_>, at: &'static Location<'static>) {
 fn check_poison(frame: Frame) {
     let start = linear_map::virt(frame.start());
     // SAFETY: the page is in the linear map again, and its new user does not have it yet.
-    let words = unsafe { core::slice::from_raw_parts(start.as_ptr::<u64>(), PAGE_SIZE as usize / 8) };
-    let Some(index) = words.iter().position(|word| *word != POISON_WORD) else { return };
+    let words =
+        unsafe { core::slice::from_raw_parts(start.as_ptr::<u64>(), PAGE_SIZE as usize / 8) };
+    let Some(index) = words.iter().position(|word| *word != POISON_WORD) else {
+        return;
+    };
     let wrong = words[index];
-    let bits: u32 = words.iter().map(|word| (word ^ POISON_WORD).count_ones()).sum();
-    let what = if bits == 1 { "single bit error" } else { "memory corruption" };
+    let bits: u32 = words
+        .iter()
+        .map(|word| (word ^ POISON_WORD).count_ones())
+        .sum();
+    let what = if bits == 1 {
+        "single bit error"
+    } else {
+        "memory corruption"
+    };
     warning!(
         "pagealloc: {what} in free page {:#x}: {:#018x} at {}, {POISON_WORD:#018x} expected\n{}",
         frame.number(),
@@ -150,13 +183,18 @@ fn check_poison(frame: Frame) {
 
 /// Enters an event into the history of each page.
 fn remember(pages: Pages<'_>, enter: impl Fn(&mut History, Event), at: &'static Location<'static>) {
-    let Some(histories) = HISTORIES.get() else { return };
+    let Some(histories) = HISTORIES.get() else {
+        return;
+    };
     let event = Event::now(at);
     let mut histories = histories.lock();
     let base = histories.base;
     for (first, count) in pages.runs() {
         for number in first.number()..first.number() + count {
-            if let Some(history) = number.checked_sub(base).and_then(|i| histories.of.get_mut(i as usize)) {
+            if let Some(history) = number
+                .checked_sub(base)
+                .and_then(|i| histories.of.get_mut(i as usize))
+            {
                 enter(history, event);
             }
         }
@@ -188,13 +226,20 @@ impl fmt::Display for Described {
     }
 }
 
-/// Says that an address of the linear map belongs to a free page, if it does: the reports of faults ask. Returns whether it did.
+/// Says that an address of the linear map belongs to a free page, if it does: the reports of faults
+/// ask. Returns whether it did.
 pub fn explain(va: VirtAddr, out: &mut dyn fmt::Write) -> Result<bool, fmt::Error> {
-    let Some(frame) = linear_map::frame_of(va) else { return Ok(false) };
+    let Some(frame) = linear_map::frame_of(va) else {
+        return Ok(false);
+    };
     if !is_on() || !page_alloc::is_free(frame) {
         return Ok(false);
     }
-    writeln!(out, "BUG: use after free: {va} is in page {:#x} of the linear map, which is free", frame.number())?;
+    writeln!(
+        out,
+        "BUG: use after free: {va} is in page {:#x} of the linear map, which is free",
+        frame.number()
+    )?;
     describe(frame, out)?;
     Ok(true)
 }

@@ -1,10 +1,12 @@
-//! Walks over the live tables: what is mapped, as runs of like entries, and whether W^X holds by frame.
+//! Walks over the live tables: what is mapped, as runs of like entries, and whether W^X holds by
+//! frame.
 
 use super::linear_map;
 use core::fmt;
 use vmsa::{Attributes, Descriptor, Frame, Level, PAGE_SIZE, PageRange, PhysAddr, VirtAddr};
 
-/// Adjacent entries of one level with the same attributes, whose outputs are adjacent or the same page.
+/// Adjacent entries of one level with the same attributes, whose outputs are adjacent or the same
+/// page.
 #[derive(Clone, Copy, Debug)]
 pub struct Run {
     /// The first address.
@@ -41,8 +43,11 @@ impl Run {
         let single = self.bytes == self.level.bytes();
         let one_page = next.output == self.output && (single || self.one_page);
         let adjacent = !self.one_page && Some(next.output) == self.output.checked_add(self.bytes);
-        let alike = (self.level, self.valid, self.attributes) == (next.level, next.valid, next.attributes);
-        let takes = alike && self.start.checked_add(self.bytes) == Some(next.start) && (one_page || adjacent);
+        let alike =
+            (self.level, self.valid, self.attributes) == (next.level, next.valid, next.attributes);
+        let takes = alike
+            && self.start.checked_add(self.bytes) == Some(next.start)
+            && (one_page || adjacent);
         if takes {
             self.bytes += next.bytes;
             self.one_page = one_page;
@@ -80,8 +85,8 @@ impl fmt::Display for Run {
     }
 }
 
-/// Calls `each` for every run in `range`, lowest first. A table that is linked again and again, as those of the shared
-/// shadow are, is looked at the first time and is one run from then on.
+/// Calls `each` for every run in `range`, lowest first. A table that is linked again and again, as
+/// those of the shared shadow are, is looked at the first time and is one run from then on.
 pub fn for_each_run(range: PageRange, each: &mut dyn FnMut(&Run)) {
     let mut current: Option<Run> = None;
     // The table that the last link of each level led to.
@@ -95,11 +100,11 @@ pub fn for_each_run(range: PageRange, each: &mut dyn FnMut(&Run)) {
                 run.bytes = va - run.start + level.bytes();
                 return false;
             }
-        } else if let Some(next) = Run::of(va, level, entry) {
-            if !current.as_mut().is_some_and(|run| run.takes(&next)) {
-                current.iter().for_each(&mut *each);
-                current = Some(next);
-            }
+        } else if let Some(next) = Run::of(va, level, entry)
+            && !current.as_mut().is_some_and(|run| run.takes(&next))
+        {
+            current.iter().for_each(&mut *each);
+            current = Some(next);
         }
         true
     });
@@ -130,12 +135,23 @@ impl Verdict {
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { leaves, executable, writable_too, first, incomplete } = self;
+        let Self {
+            leaves,
+            executable,
+            writable_too,
+            first,
+            incomplete,
+        } = self;
         if *incomplete {
-            return f.write_str("Checked W^X by frame: FAILED, too many executable mappings to remember");
+            return f.write_str(
+                "Checked W^X by frame: FAILED, too many executable mappings to remember",
+            );
         }
         let result = if self.passed() { "passed" } else { "FAILED" };
-        write!(f, "Checked W^X by frame: {result}, {leaves} leaves, {executable} executable frames, {writable_too} of them writable")?;
+        write!(
+            f,
+            "Checked W^X by frame: {result}, {leaves} leaves, {executable} executable frames, {writable_too} of them writable"
+        )?;
         first.map_or(Ok(()), |first| write!(f, ", the first at {first}"))
     }
 }
@@ -143,8 +159,8 @@ impl fmt::Display for Verdict {
 /// Runs of executable frames that the check can remember.
 const EXECUTABLE_RUNS: usize = 64;
 
-/// Proves, or not, that no frame is writable through one address and executable through another: first every executable
-/// frame is noted, then every writable leaf is held against them.
+/// Proves, or not, that no frame is writable through one address and executable through another:
+/// first every executable frame is noted, then every writable leaf is held against them.
 pub fn check_wx(parts: &[PageRange]) -> Verdict {
     let mut executable = [const { 0..0 }; EXECUTABLE_RUNS];
     let mut count = 0;
@@ -160,11 +176,19 @@ pub fn check_wx(parts: &[PageRange]) -> Verdict {
     };
     let frames = |run: &Run| {
         let first = Frame::containing(run.output).number();
-        let pages = if run.one_page { 1 } else { run.bytes / PAGE_SIZE };
+        let pages = if run.one_page {
+            1
+        } else {
+            run.bytes / PAGE_SIZE
+        };
         first..first + pages
     };
     walk(&mut |run| {
-        verdict.leaves += if run.one_page { 1 } else { run.bytes / run.level.bytes() };
+        verdict.leaves += if run.one_page {
+            1
+        } else {
+            run.bytes / run.level.bytes()
+        };
         if run.attributes.is_executable_el1() {
             let frames = frames(run);
             verdict.executable += frames.end - frames.start;
@@ -184,7 +208,9 @@ pub fn check_wx(parts: &[PageRange]) -> Verdict {
             let both = writable.start.max(executable.start)..writable.end.min(executable.end);
             if both.start < both.end {
                 verdict.writable_too += both.end - both.start;
-                verdict.first = verdict.first.or(run.start.checked_add((both.start - writable.start) * PAGE_SIZE));
+                verdict.first = verdict.first.or(run
+                    .start
+                    .checked_add((both.start - writable.start) * PAGE_SIZE));
             }
         }
     });

@@ -1,8 +1,9 @@
-//! What an address is, for reports: the free page that it is in and who freed it, the guard page that was hit, the area that it
-//! belongs to.
+//! What an address is, for reports: the free page that it is in and who freed it, the guard page
+//! that was hit, the area that it belongs to.
 
 use super::{
     debug_pagealloc,
+    kasan::shadow,
     layout::{PARTS, SHADOW, VMALLOC},
     vmalloc,
 };
@@ -21,10 +22,8 @@ pub fn explain(va: VirtAddr, out: &mut dyn fmt::Write) -> fmt::Result {
     if VMALLOC.contains(va) {
         return vmalloc::describe(va, out);
     }
-    if SHADOW.contains(va) {
-        if let Some(memory) = super::kasan::shadow::memory_of(va) {
-            return writeln!(out, "{va} is the shadow of {memory}");
-        }
+    if let Some(memory) = shadow::memory_of(va).filter(|_| SHADOW.contains(va)) {
+        return writeln!(out, "{va} is the shadow of {memory}");
     }
     match PARTS.iter().find(|(_, part)| part.contains(va)) {
         Some((name, _)) => writeln!(out, "{va} is in the {name}"),

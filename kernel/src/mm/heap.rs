@@ -1,7 +1,7 @@
 //! The kernel heap: `linked_list_allocator` behind a spin lock, for small and rare objects.
 //!
-//! It lives in an address range of its own and grows there page by page, so that it stays one piece. It is never made
-//! smaller.
+//! It lives in an address range of its own and grows there page by page, so that it stays one
+//! piece. It is never made smaller.
 
 use super::{
     layout::HEAP,
@@ -29,7 +29,10 @@ struct Growing {
 }
 
 #[global_allocator]
-static HEAP_ALLOCATOR: KernelHeap = KernelHeap(Mutex::new(Growing { heap: Heap::empty(), mapped: 0 }));
+static HEAP_ALLOCATOR: KernelHeap = KernelHeap(Mutex::new(Growing {
+    heap: Heap::empty(),
+    mapped: 0,
+}));
 
 /// Bytes in use and bytes mapped.
 pub fn stats() -> (usize, u64) {
@@ -41,8 +44,14 @@ impl Growing {
     /// Maps enough more pages for `layout`.
     fn grow(&mut self, layout: Layout) -> Result<(), OutOfMemory> {
         // The list allocator may need a header, and alignment may cost as much again.
-        let bytes = layout.size().checked_add(layout.align() + 64).ok_or(OutOfMemory)? as u64;
-        let pages = bytes.div_ceil(PAGE_SIZE).max(STEP).min(HEAP.pages() - self.mapped);
+        let bytes = layout
+            .size()
+            .checked_add(layout.align() + 64)
+            .ok_or(OutOfMemory)? as u64;
+        let pages = bytes
+            .div_ceil(PAGE_SIZE)
+            .max(STEP)
+            .min(HEAP.pages() - self.mapped);
         let range = PageRange::new(HEAP.page(self.mapped), pages).ok_or(OutOfMemory)?;
         if range.bytes() < bytes.min(STEP * PAGE_SIZE) {
             return Err(OutOfMemory);
@@ -71,7 +80,8 @@ impl Growing {
     }
 }
 
-// SAFETY: blocks come from the list allocator, which never gives the same memory twice; the lock serialises it.
+// SAFETY: blocks come from the list allocator, which never gives the same memory twice; the lock
+// serialises it.
 unsafe impl GlobalAlloc for KernelHeap {
     #[track_caller]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
@@ -102,7 +112,9 @@ unsafe impl GlobalAlloc for KernelHeap {
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        let Some(block) = NonNull::new(block) else { return };
+        let Some(block) = NonNull::new(block) else {
+            return;
+        };
         // SAFETY: the caller's promise: `block` came from `alloc` with this layout.
         unsafe { self.0.lock().heap.deallocate(block, layout) };
     }

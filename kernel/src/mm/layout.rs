@@ -1,4 +1,5 @@
-//! The kernel's address space: 48-bit addresses, 4 KiB pages, at the places where Linux with generic KASAN has them.
+//! The kernel's address space: 48-bit addresses, 4 KiB pages, at the places where Linux with
+//! generic KASAN has them.
 //!
 //! ```text
 //! 0xffff_0000_0000_0000  linear map: all of RAM, address = 0xffff_0000_0000_0000 + PA
@@ -46,7 +47,8 @@ pub const PARTS: [(&str, PageRange); 6] = [
 pub const SHADOW_OFFSET: u64 = 0xdfff_8000_0000_0000;
 
 const _: () = {
-    // The shadow of the linear map starts where the shadow does, and that of the highest address ends where it does.
+    // The shadow of the linear map starts where the shadow does, and that of the highest address
+    // ends where it does.
     assert!((LINEAR.start().as_u64() >> 3) + SHADOW_OFFSET == SHADOW.start().as_u64());
     assert!((u64::MAX >> 3) + SHADOW_OFFSET == SHADOW.last_byte().as_u64());
 };

@@ -1,8 +1,9 @@
 //! The subject, wired up: the current task's state, the chosen model, the chosen backend.
 //!
-//! Between a store to an entry and the moment at which the machine is guaranteed to see it stand a DSB ISHST and an ISB. This file decides when
-//! they are issued. `page_table` sends every store of a live leaf through [`store_leaf`]; the four calls and their
-//! guards say when barriers may be put off; the model (crate `lazy-mmu`) says what nesting and pausing mean.
+//! Between a store to an entry and the moment at which the machine is guaranteed to see it stand a
+//! DSB ISHST and an ISB. This file decides when they are issued. `page_table` sends every store of
+//! a live leaf through [`store_leaf`]; the four calls and their guards say when barriers may be put
+//! off; the model (crate `lazy-mmu`) says what nesting and pausing mean.
 
 use crate::{
     arch::{barrier, entry::Entry, record::note},
@@ -14,7 +15,9 @@ use core::{
     fmt,
     sync::atomic::{AtomicU8, Ordering},
 };
-pub use lazy_mmu::{ArchCall, Call, LazyMmu, LazyMmuState, Model, Pause, Section, Token, Transition, Warning};
+pub use lazy_mmu::{
+    ArchCall, Call, LazyMmu, LazyMmuState, Model, Pause, Section, Token, Transition, Warning,
+};
 use vmsa::{Descriptor, Level, VirtAddr};
 
 /// What is deferred inside a lazy section.
@@ -69,23 +72,32 @@ pub fn model() -> Model {
 /// The backend in use.
 #[inline]
 pub fn backend() -> Backend {
-    if BACKEND.load(Ordering::Relaxed) == Backend::Eager as u8 { Backend::Eager } else { Backend::Barriers }
+    if BACKEND.load(Ordering::Relaxed) == Backend::Eager as u8 {
+        Backend::Eager
+    } else {
+        Backend::Barriers
+    }
 }
 
-/// A section is open, a pause is under way or barriers are owed: neither model nor backend may change now.
+/// A section is open, a pause is under way or barriers are owed: neither model nor backend may
+/// change now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Busy;
 
 /// Chooses model and backend.
 ///
 /// # Errors
-/// [`Busy`] unless the current task's state is that of a new task: a count of one model means nothing to another.
+/// [`Busy`] unless the current task's state is that of a new task: a count of one model means
+/// nothing to another.
 pub fn choose(model: Model, backend: Backend) -> Result<(), Busy> {
     let task = task::current();
     if task.lazy_mmu_state.get() != LazyMmuState::new() || task.barriers_owed.get() {
         return Err(Busy);
     }
-    let index = Model::ALL.iter().position(|m| *m == model).unwrap_or(usize::from(DEFAULT_MODEL));
+    let index = Model::ALL
+        .iter()
+        .position(|m| *m == model)
+        .unwrap_or(usize::from(DEFAULT_MODEL));
     MODEL.store(index as u8, Ordering::Relaxed);
     BACKEND.store(backend as u8, Ordering::Relaxed);
     Ok(())
@@ -121,7 +133,8 @@ impl LazyMmu for Current {
     #[inline]
     fn arch(&self, call: ArchCall) {
         match call {
-            // The state says that the mode is on; there is nothing else to switch (Linux on arm64: an empty function).
+            // The state says that the mode is on; there is nothing else to switch (Linux on arm64:
+            // an empty function).
             ArchCall::Enter => {}
             ArchCall::Leave | ArchCall::Flush => pay(),
         }
@@ -134,7 +147,12 @@ impl LazyMmu for Current {
 
     #[inline]
     fn observe(&self, call: Call, state: LazyMmuState, transition: Transition) {
-        note(Kind::Lazy { call, state, arch: transition.arch, warning: transition.warning });
+        note(Kind::Lazy {
+            call,
+            state,
+            arch: transition.arch,
+            warning: transition.warning,
+        });
     }
 }
 
@@ -156,22 +174,24 @@ pub fn is_active() -> bool {
     CURRENT.is_active()
 }
 
-/// Opens a lazy section, or nests in the one that is open. Raw: prefer [`section`]. gdb stops here in scene `nesting`.
+/// Opens a lazy section, or nests in the one that is open. Raw: prefer [`section`]. gdb stops here
+/// in scene `nesting`.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub fn lazy_mmu_mode_enable() -> Token {
     CURRENT.enable()
 }
 
-/// Closes what the matching [`lazy_mmu_mode_enable`] opened. When it returns, every change made in the section is
-/// guaranteed visible, whatever is still open around it.
+/// Closes what the matching [`lazy_mmu_mode_enable`] opened. When it returns, every change made in
+/// the section is guaranteed visible, whatever is still open around it.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub fn lazy_mmu_mode_disable(token: Token) {
     CURRENT.disable(token);
 }
 
-/// Leaves the mode, regardless of nesting, until the matching [`lazy_mmu_mode_resume`]. Raw: prefer [`paused`].
+/// Leaves the mode, regardless of nesting, until the matching [`lazy_mmu_mode_resume`]. Raw: prefer
+/// [`paused`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub fn lazy_mmu_mode_pause() -> Token {
@@ -192,8 +212,8 @@ pub fn store_leaf(entry: Entry, va: VirtAddr, old: Descriptor, new: Descriptor) 
     if new.is_valid() {
         owe_barriers();
     }
-    // An entry made invalid owes nothing: the barriers of its TLBI sequence are the ones it needs, and an invalid entry
-    // is never cached that a barrier could have kept away (DDI 0487, D8.16.1).
+    // An entry made invalid owes nothing: the barriers of its TLBI sequence are the ones it needs,
+    // and an invalid entry is never cached that a barrier could have kept away (DDI 0487, D8.16.1).
 }
 
 /// Reads a leaf of a live kernel table.
@@ -215,10 +235,12 @@ fn owe_barriers() {
 
 /// `DSB ISHST; ISB`: makes every entry stored before usable on this CPU.
 fn emit_barriers() {
-    // The store must be complete before a walk can be sure to see it (`1-I2V-ISB`, without the DSB: Allowed) ...
+    // The store must be complete before a walk can be sure to see it (`1-I2V-ISB`, without the DSB:
+    // Allowed) ...
     barrier::dsb_ishst();
-    // ... and the CPU may have found the entry invalid ahead of time, a result that it may use until it synchronises
-    // (`1-I2V-DSB.ISHST`, without the ISB: Allowed without FEAT_ETS2). In this order.
+    // ... and the CPU may have found the entry invalid ahead of time, a result that it may use
+    // until it synchronises (`1-I2V-DSB.ISHST`, without the ISB: Allowed without FEAT_ETS2). In
+    // this order.
     barrier::isb();
 }
 
@@ -227,13 +249,15 @@ fn emit_barriers() {
 fn pay() {
     let owed = &task::current().barriers_owed;
     if owed.get() {
-        // Cleared first: a fault or an interrupt in between then owes anew rather than being forgotten.
+        // Cleared first: a fault or an interrupt in between then owes anew rather than being
+        // forgotten.
         owed.set(false);
         emit_barriers();
     }
 }
 
-/// A TLB flush has just ended with its DSB ISH and ISB: they are barriers enough for what was owed before.
+/// A TLB flush has just ended with its DSB ISH and ISB: they are barriers enough for what was owed
+/// before.
 #[inline]
 pub fn settle() {
     let task = task::current();

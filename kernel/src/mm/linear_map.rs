@@ -1,5 +1,5 @@
-//! The linear map: every frame of RAM at a fixed distance from its physical address, and the kernel's page tables,
-//! which are reached through it.
+//! The linear map: every frame of RAM at a fixed distance from its physical address, and the
+//! kernel's page tables, which are reached through it.
 
 use super::{
     layout::LINEAR,
@@ -18,12 +18,17 @@ pub fn virt(pa: PhysAddr) -> VirtAddr {
 
 /// The frame that `va` is in, if it is in the linear map.
 pub fn frame_of(va: VirtAddr) -> Option<Frame> {
-    LINEAR.contains(va).then(|| PhysAddr::new(va - LINEAR.start()).map(Frame::containing)).flatten()
+    LINEAR
+        .contains(va)
+        .then(|| PhysAddr::new(va - LINEAR.start()).map(Frame::containing))
+        .flatten()
 }
 
 /// `pages` as ranges of the linear map.
 pub fn ranges(pages: Pages<'_>) -> impl Iterator<Item = PageRange> + use<> {
-    pages.runs().filter_map(|(first, count)| PageRange::new(virt(first.start()), count))
+    pages
+        .runs()
+        .filter_map(|(first, count)| PageRange::new(virt(first.start()), count))
 }
 
 /// Table pages from the page allocator, reached through the linear map.
@@ -33,15 +38,18 @@ pub struct Linear(());
 impl TableMemory for Linear {
     fn allocate(&mut self, frames: &mut [Frame]) -> Result<(), OutOfMemory> {
         let list = page_alloc::allocate_list(frames.len() as u64)?;
-        frames.iter_mut().zip(list.iter()).for_each(|(slot, frame)| *slot = frame);
+        frames
+            .iter_mut()
+            .zip(list.iter())
+            .for_each(|(slot, frame)| *slot = frame);
         Ok(())
     }
 
     #[inline]
     fn entry(&self, table: Frame, index: usize) -> Entry {
         let pa = table.start() + index as u64 * 8;
-        // SAFETY: `table` is a table of the kernel's tree: those stay tables for good, the linear map maps them, and only
-        // Entry touches them.
+        // SAFETY: `table` is a table of the kernel's tree: those stay tables for good, the linear
+        // map maps them, and only Entry touches them.
         unsafe { Entry::new(virt(pa).as_mut_ptr(), pa) }
     }
 
@@ -75,8 +83,9 @@ pub fn kernel() -> PageTable<Linear> {
     PageTable::new(root, Linear(()))
 }
 
-/// Whether single pages of the linear map can be changed (`can_set_direct_map()` in Linux): with DEBUG_PAGEALLOC or `RODATA=full`.
-/// Otherwise it is made of blocks, which could only be changed whole.
+/// Whether single pages of the linear map can be changed (`can_set_direct_map()` in Linux): with
+/// DEBUG_PAGEALLOC or `RODATA=full`. Otherwise it is made of blocks, which could only be changed
+/// whole.
 pub fn is_page_granular() -> bool {
     PAGE_GRANULAR.load(Ordering::Relaxed)
 }

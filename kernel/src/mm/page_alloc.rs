@@ -1,8 +1,8 @@
 //! The page allocator: a buddy system over all of RAM, orders 0 to 10.
 //!
-//! Its metadata is kept outside of the pages, since DEBUG_PAGEALLOC takes free pages out of the linear map: 16 bytes a
-//! page. It knows nothing of page tables: what must happen to a page when it changes hands is a
-//! [`Hooks`] that bring-up installs, called with no lock held.
+//! Its metadata is kept outside of the pages, since DEBUG_PAGEALLOC takes free pages out of the
+//! linear map: 16 bytes a page. It knows nothing of page tables: what must happen to a page when it
+//! changes hands is a [`Hooks`] that bring-up installs, called with no lock held.
 
 mod buddy;
 
@@ -71,7 +71,10 @@ impl Pages<'_> {
         block.into_iter().chain(core::iter::from_fn(move || {
             let first = frames.next()?;
             let mut count = 1;
-            while frames.next_if(|frame| frame.number() == first.number() + count).is_some() {
+            while frames
+                .next_if(|frame| frame.number() == first.number() + count)
+                .is_some()
+            {
                 count += 1;
             }
             Some((first, count))
@@ -80,7 +83,8 @@ impl Pages<'_> {
 
     /// The pages, one by one.
     pub fn frames(&self) -> impl Iterator<Item = Frame> + use<> {
-        self.runs().flat_map(|(first, count)| (0..count).filter_map(move |i| first.checked_add(i)))
+        self.runs()
+            .flat_map(|(first, count)| (0..count).filter_map(move |i| first.checked_add(i)))
     }
 
     /// How many pages.
@@ -92,8 +96,9 @@ impl Pages<'_> {
     }
 }
 
-/// What bring-up wants done when pages change hands. This is where the circle of the story closes: the page
-/// allocator calls DEBUG_PAGEALLOC, which changes page tables, inside whatever lazy section the caller has open.
+/// What bring-up wants done when pages change hands. This is where the circle of the story closes:
+/// the page allocator calls DEBUG_PAGEALLOC, which changes page tables, inside whatever lazy
+/// section the caller has open.
 #[derive(Clone, Copy, Debug)]
 pub struct Hooks {
     /// The pages were taken from the free lists; their user does not have them yet.
@@ -126,14 +131,23 @@ pub struct Stats {
 
 /// How many pages there are; both numbers are 0 before [`open`].
 pub fn stats() -> Stats {
-    BUDDY.get().map_or(Stats { free: 0, managed: 0 }, |buddy| {
-        let buddy = buddy.lock();
-        Stats { free: buddy.free_pages(), managed: buddy.managed_pages() }
-    })
+    BUDDY.get().map_or(
+        Stats {
+            free: 0,
+            managed: 0,
+        },
+        |buddy| {
+            let buddy = buddy.lock();
+            Stats {
+                free: buddy.free_pages(),
+                managed: buddy.managed_pages(),
+            }
+        },
+    )
 }
 
-/// Allocates a block of 2^`order` pages, whose frame number is a multiple of 2^`order`. Its contents are whatever was
-/// there.
+/// Allocates a block of 2^`order` pages, whose frame number is a multiple of 2^`order`. Its
+/// contents are whatever was there.
 ///
 /// # Errors
 /// [`OutOfMemory`] when no block is large enough, or `order` is above [`MAX_ORDER`].
@@ -156,7 +170,11 @@ pub fn allocate(order: u8) -> Result<Frame, OutOfMemory> {
 pub fn allocate_list(count: u64) -> Result<PageList, OutOfMemory> {
     let caller = Location::caller();
     injected_failure()?;
-    let list = BUDDY.get().ok_or(OutOfMemory)?.lock().allocate_list(count)?;
+    let list = BUDDY
+        .get()
+        .ok_or(OutOfMemory)?
+        .lock()
+        .allocate_list(count)?;
     if let Some(hooks) = HOOKS.get() {
         (hooks.allocated)(Pages::List(&list), caller);
     }
@@ -187,21 +205,24 @@ fn give_back(frame: Frame, order: u8, caller: &'static Location<'static>) -> Res
     let Some(hooks) = HOOKS.get() else {
         return buddy.lock().free(frame, order);
     };
-    // Between the two locks the block is nobody's: it can't be allocated, and a second free of it is refused.
+    // Between the two locks the block is nobody's: it can't be allocated, and a second free of it
+    // is refused.
     buddy.lock().retire(frame, order)?;
     (hooks.freed)(Pages::Block(frame, order), caller);
     buddy.lock().release(frame, order);
     Ok(())
 }
 
-/// Appends a page to a list that will be given back. A page that can't be taken is reported and left out.
+/// Appends a page to a list that will be given back. A page that can't be taken is reported and
+/// left out.
 ///
 /// # Errors
 /// Why it can't be taken.
 #[track_caller]
 #[inline]
 pub fn give_up(list: &mut PageList, frame: Frame) -> Result<(), FreeError> {
-    list.give_up(frame).inspect_err(|error| report(frame, 0, *error, Location::caller()))
+    list.give_up(frame)
+        .inspect_err(|error| report(frame, 0, *error, Location::caller()))
 }
 
 /// Gives back the pages of a list.
@@ -217,18 +238,23 @@ pub fn free_list(list: PageList) {
 /// Whether a frame is free.
 pub fn is_free(frame: Frame) -> bool {
     // A report of a crash must not wait for a lock that the crashed code holds.
-    BUDDY.get().and_then(Mutex::try_lock).is_some_and(|buddy| buddy.is_free(frame))
+    BUDDY
+        .get()
+        .and_then(Mutex::try_lock)
+        .is_some_and(|buddy| buddy.is_free(frame))
 }
 
 /// Notes that the contents of `pages` are the poison pattern.
 pub fn mark_poisoned(pages: Pages<'_>) {
     let Some(buddy) = BUDDY.get() else { return };
     let mut buddy = buddy.lock();
-    pages.frames().for_each(|frame| buddy.set_poisoned(frame, true));
+    pages
+        .frames()
+        .for_each(|frame| buddy.set_poisoned(frame, true));
 }
 
-/// Calls `check` for each of `pages` that holds the poison pattern, as far as anyone has said, and notes that they do
-/// not any more.
+/// Calls `check` for each of `pages` that holds the poison pattern, as far as anyone has said, and
+/// notes that they do not any more.
 pub fn for_each_poisoned(pages: Pages<'_>, mut check: impl FnMut(Frame)) {
     let Some(buddy) = BUDDY.get() else { return };
     for frame in pages.frames() {
@@ -244,10 +270,14 @@ pub fn for_each_poisoned(pages: Pages<'_>, mut check: impl FnMut(Frame)) {
     }
 }
 
-/// Says what was wrong with a free, as Linux's bad_page() does: the allocator goes on without the page.
+/// Says what was wrong with a free, as Linux's bad_page() does: the allocator goes on without the
+/// page.
 #[cold]
 fn report(frame: Frame, order: u8, error: FreeError, caller: &Location<'_>) {
-    log::error!("BUG: bad free of page {:#x}, order {order}, at {caller}: {error}", frame.number());
+    log::error!(
+        "BUG: bad free of page {:#x}, order {order}, at {caller}: {error}",
+        frame.number()
+    );
 }
 
 /// Failures for tests: the allocations that are still to come before one fails.
@@ -273,7 +303,11 @@ mod injection {
             0 => Ok(()),
             n => {
                 COUNTDOWN.store(n - 1, Ordering::Relaxed);
-                if n == 1 { Err(super::OutOfMemory) } else { Ok(()) }
+                if n == 1 {
+                    Err(super::OutOfMemory)
+                } else {
+                    Ok(())
+                }
             }
         }
     }

@@ -1,15 +1,19 @@
 //! Page tables of the kernel: finding, preparing and changing leaves.
 //!
-//! Every function takes three steps in this order: the tables that are missing are made (zeroed, ordered, linked), one
-//! lazy section is opened, and all leaves of the call are changed in it. So nothing allocates inside a section, and
-//! there is one pair of barriers a call. (Linux opens a section a table, since it makes the tables as it goes.)
+//! Every function takes three steps in this order: the tables that are missing are made (zeroed,
+//! ordered, linked), one lazy section is opened, and all leaves of the call are changed in it. So
+//! nothing allocates inside a section, and there is one pair of barriers a call. (Linux opens a
+//! section a table, since it makes the tables as it goes.)
 //!
-//! How table pages are had and reached differs between bring-up, the running kernel and host tests: [`TableMemory`].
+//! How table pages are had and reached differs between bring-up, the running kernel and host tests:
+//! [`TableMemory`].
 
 use super::{lazy, page_alloc::OutOfMemory};
 use crate::arch::{barrier, entry::Entry};
 use core::fmt;
-use vmsa::{Attributes, Descriptor, Frame, Kind, Level, PTRS_PER_TABLE, PageRange, PhysAddr, VirtAddr};
+use vmsa::{
+    Attributes, Descriptor, Frame, Kind, Level, PTRS_PER_TABLE, PageRange, PhysAddr, VirtAddr,
+};
 
 /// How table pages are had and reached.
 pub trait TableMemory {
@@ -75,8 +79,8 @@ impl Leaf {
         lazy::load_leaf(self.entry)
     }
 
-    /// Replaces `old`, which the entry holds, by `new`. Making an entry invalid, or changing a valid one, leaves a TLB flush to
-    /// the caller.
+    /// Replaces `old`, which the entry holds, by `new`. Making an entry invalid, or changing a
+    /// valid one, leaves a TLB flush to the caller.
     #[inline]
     pub fn set(&self, old: Descriptor, new: Descriptor) {
         lazy::store_leaf(self.entry, self.va, old, new);
@@ -115,7 +119,10 @@ impl<M: TableMemory> PageTable<M> {
         let mut root = [Frame::containing(PhysAddr::literal(0))];
         memory.allocate(&mut root)?;
         memory.zero(root[0]);
-        Ok(Self { root: root[0], memory })
+        Ok(Self {
+            root: root[0],
+            memory,
+        })
     }
 
     /// How its pages are had.
@@ -128,8 +135,8 @@ impl<M: TableMemory> PageTable<M> {
         self.root
     }
 
-    /// Changes each page of `range`: missing tables are made, then `change` is called for every leaf, in address order,
-    /// inside one lazy section.
+    /// Changes each page of `range`: missing tables are made, then `change` is called for every
+    /// leaf, in address order, inside one lazy section.
     ///
     /// # Errors
     /// The first that comes up; leaves before it are changed.
@@ -142,7 +149,8 @@ impl<M: TableMemory> PageTable<M> {
         self.apply_to_existing_page_range(range, change)
     }
 
-    /// As [`apply_to_page_range`](Self::apply_to_page_range), but makes no tables: addresses without one are passed over.
+    /// As [`apply_to_page_range`](Self::apply_to_page_range), but makes no tables: addresses
+    /// without one are passed over.
     ///
     /// # Errors
     /// The first that comes up; leaves before it are changed.
@@ -152,12 +160,14 @@ impl<M: TableMemory> PageTable<M> {
         range: PageRange,
         change: impl FnMut(&Leaf) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        // Dropped on every way out: an error can't leave the section open (Linux's `fea18c686320` mended one that did).
+        // Dropped on every way out: an error can't leave the section open (Linux's `fea18c686320`
+        // mended one that did).
         let section = lazy::section();
         self.change_leaves(&section, range, change)
     }
 
-    /// As [`apply_to_existing_page_range`](Self::apply_to_existing_page_range), in a section that the caller has open.
+    /// As [`apply_to_existing_page_range`](Self::apply_to_existing_page_range), in a section that
+    /// the caller has open.
     ///
     /// # Errors
     /// The first that comes up; leaves before it are changed.
@@ -170,21 +180,30 @@ impl<M: TableMemory> PageTable<M> {
     ) -> Result<(), Error> {
         self.for_each_leaf_table(range, |table, first, count, va| {
             for (i, index) in (first..first + count).enumerate() {
-                change(&Leaf { entry: self.memory.entry(table, index), va: va + i as u64 * vmsa::PAGE_SIZE })?;
+                change(&Leaf {
+                    entry: self.memory.entry(table, index),
+                    va: va + i as u64 * vmsa::PAGE_SIZE,
+                })?;
             }
             Ok(())
         })
     }
 
-    /// Calls `look` for each valid or non-zero entry that maps a part of `range`, blocks included, without changing
-    /// anything: address, level, entry.
+    /// Calls `look` for each valid or non-zero entry that maps a part of `range`, blocks included,
+    /// without changing anything: address, level, entry.
     pub fn visit(&self, range: PageRange, look: &mut dyn FnMut(VirtAddr, Level, Descriptor)) {
-        self.visit_table(self.root, Level::L0, range.start(), range.last_byte(), &mut |va, level, entry, table| {
-            if table.is_none() {
-                look(va, level, entry);
-            }
-            true
-        });
+        self.visit_table(
+            self.root,
+            Level::L0,
+            range.start(),
+            range.last_byte(),
+            &mut |va, level, entry, table| {
+                if table.is_none() {
+                    look(va, level, entry);
+                }
+                true
+            },
+        );
     }
 
     /// As [`visit`](Self::visit), tables included; for a table `look` says whether to go into it.
@@ -225,7 +244,8 @@ impl<M: TableMemory> PageTable<M> {
         }
     }
 
-    /// The entry of the leaf that maps `va`, valid or not, and its level; `None` where a table is missing.
+    /// The entry of the leaf that maps `va`, valid or not, and its level; `None` where a table is
+    /// missing.
     pub fn leaf(&self, va: VirtAddr) -> Option<(Descriptor, Level)> {
         let mut table = self.root;
         let mut level = Level::L0;
@@ -236,7 +256,12 @@ impl<M: TableMemory> PageTable<M> {
                     table = Frame::containing(next);
                     level = below;
                 }
-                (_, None) => return Some((lazy::load_leaf(self.memory.entry(table, level.index(va))), level)),
+                (_, None) => {
+                    return Some((
+                        lazy::load_leaf(self.memory.entry(table, level.index(va))),
+                        level,
+                    ));
+                }
                 _ if entry.is_none() => return None,
                 _ => return Some((entry, level)),
             }
@@ -250,7 +275,8 @@ impl<M: TableMemory> PageTable<M> {
     pub fn prepare(&mut self, range: PageRange) -> Result<(), Error> {
         let mut at = range.start();
         loop {
-            // First look how many tables the next stretch lacks, then get them all, so that one barrier orders them all.
+            // First look how many tables the next stretch lacks, then get them all, so that one
+            // barrier orders them all.
             let (missing, next) = self.count_missing(at, range.last_byte())?;
             if missing > 0 {
                 let mut storage = [self.root; BATCH];
@@ -259,9 +285,10 @@ impl<M: TableMemory> PageTable<M> {
                 for frame in &*frames {
                     self.memory.zero(*frame);
                 }
-                // A walker may read a new table as soon as it can read the entry that leads there, so the zeroes go
-                // first. Between two stores that another observer reads DMB ISHST would order as well; the manual speaks of
-                // completion where descriptors are concerned, hence DSB (facts on litmus, "Limits", last but two).
+                // A walker may read a new table as soon as it can read the entry that leads there,
+                // so the zeroes go first. Between two stores that another observer reads DMB ISHST
+                // would order as well; the manual speaks of completion where descriptors are
+                // concerned, hence DSB (facts on litmus, "Limits", last but two).
                 barrier::dsb_ishst();
                 self.link_missing(at, next.unwrap_or(range.last_byte()), frames);
             }
@@ -270,16 +297,21 @@ impl<M: TableMemory> PageTable<M> {
                 Some(address) => at = address,
             }
         }
-        // No barrier for the links: nobody uses an address below them before its leaf is stored, and the DSB ISHST that
-        // makes that leaf visible comes after the links, too.
+        // No barrier for the links: nobody uses an address below them before its leaf is stored,
+        // and the DSB ISHST that makes that leaf visible comes after the links, too.
     }
 
-    /// Counts the missing tables from `first` on until `last`, or until the next leaf table would not fit a batch any more:
-    /// the count, and where to go on.
-    fn count_missing(&self, first: VirtAddr, last: VirtAddr) -> Result<(usize, Option<VirtAddr>), Error> {
+    /// Counts the missing tables from `first` on until `last`, or until the next leaf table would
+    /// not fit a batch any more: the count, and where to go on.
+    fn count_missing(
+        &self,
+        first: VirtAddr,
+        last: VirtAddr,
+    ) -> Result<(usize, Option<VirtAddr>), Error> {
         let mut missing = 0;
         let mut at = first;
-        // The last address that lacked tables: one that shares an entry with it lacks the same table there.
+        // The last address that lacked tables: one that shares an entry with it lacks the same
+        // table there.
         let mut counted: Option<VirtAddr> = None;
         loop {
             let mut lacks = 0;
@@ -290,7 +322,8 @@ impl<M: TableMemory> PageTable<M> {
                     None => None,
                     Some(frame) => self.next_table(frame, level, at)?,
                 };
-                let shares = |va: VirtAddr| va.align_down(level.bytes()) == at.align_down(level.bytes());
+                let shares =
+                    |va: VirtAddr| va.align_down(level.bytes()) == at.align_down(level.bytes());
                 if table.is_none() && !counted.is_some_and(shares) {
                     lacks += 1;
                 }
@@ -303,7 +336,10 @@ impl<M: TableMemory> PageTable<M> {
                 missing += lacks;
                 counted = Some(at);
             }
-            match at.align_down(Level::L2.bytes()).checked_add(Level::L2.bytes()) {
+            match at
+                .align_down(Level::L2.bytes())
+                .checked_add(Level::L2.bytes())
+            {
                 Some(next) if next <= last => at = next,
                 _ => return Ok((missing, None)),
             }
@@ -321,7 +357,8 @@ impl<M: TableMemory> PageTable<M> {
         }
     }
 
-    /// Links `frames`, zeroed, where tables are missing between `first` and `last`. `count_missing` counted as many.
+    /// Links `frames`, zeroed, where tables are missing between `first` and `last`. `count_missing`
+    /// counted as many.
     fn link_missing(&mut self, first: VirtAddr, last: VirtAddr, frames: &[Frame]) {
         let mut frames = frames.iter();
         let mut at = first;
@@ -342,15 +379,18 @@ impl<M: TableMemory> PageTable<M> {
                 };
                 level = below;
             }
-            match at.align_down(Level::L2.bytes()).checked_add(Level::L2.bytes()) {
+            match at
+                .align_down(Level::L2.bytes())
+                .checked_add(Level::L2.bytes())
+            {
                 Some(next) if next <= last => at = next,
                 _ => return,
             }
         }
     }
 
-    /// Calls `visit` for each leaf table that maps a part of `range`: table, first index, number of entries, address
-    /// of the first. Where a table is missing, its addresses are passed over.
+    /// Calls `visit` for each leaf table that maps a part of `range`: table, first index, number of
+    /// entries, address of the first. Where a table is missing, its addresses are passed over.
     #[inline]
     fn for_each_leaf_table(
         &self,
@@ -386,8 +426,8 @@ impl<M: TableMemory> PageTable<M> {
         Ok(Some(table))
     }
 
-    /// Maps `range` to the frames from `pa` on, in a tree that no walker reads yet: no barriers, and entries as large
-    /// as alignment and `largest` allow.
+    /// Maps `range` to the frames from `pa` on, in a tree that no walker reads yet: no barriers,
+    /// and entries as large as alignment and `largest` allow.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`], [`Error::Occupied`]; what was mapped until then stays.
@@ -402,9 +442,15 @@ impl<M: TableMemory> PageTable<M> {
         while done < range.bytes() {
             let (va, pa, left) = (range.start() + done, pa + done, range.bytes() - done);
             let fits = |level: &Level| {
-                *level >= largest && va.is_aligned(level.bytes()) && pa.is_aligned(level.bytes()) && left >= level.bytes()
+                *level >= largest
+                    && va.is_aligned(level.bytes())
+                    && pa.is_aligned(level.bytes())
+                    && left >= level.bytes()
             };
-            let level = [Level::L1, Level::L2].into_iter().find(fits).unwrap_or(Level::L3);
+            let level = [Level::L1, Level::L2]
+                .into_iter()
+                .find(fits)
+                .unwrap_or(Level::L3);
             let table = self.table_offline(va, level)?;
             let entry = self.memory.entry(table, level.index(va));
             let old = entry.load();
@@ -418,12 +464,17 @@ impl<M: TableMemory> PageTable<M> {
         Ok(())
     }
 
-    /// Links the table `table`, of the level below `level`, at every entry of `level` that `range` covers, in a tree that no walker reads
-    /// yet. The same table serves them all.
+    /// Links the table `table`, of the level below `level`, at every entry of `level` that `range`
+    /// covers, in a tree that no walker reads yet. The same table serves them all.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`], [`Error::Occupied`].
-    pub fn link_offline(&mut self, range: PageRange, level: Level, table: Frame) -> Result<(), Error> {
+    pub fn link_offline(
+        &mut self,
+        range: PageRange,
+        level: Level,
+        table: Frame,
+    ) -> Result<(), Error> {
         let mut done = 0;
         while done < range.bytes() {
             let va = range.start() + done;
@@ -450,7 +501,12 @@ impl<M: TableMemory> PageTable<M> {
                 Kind::Table(next) => Frame::containing(next),
                 Kind::Invalid if old.is_none() => {
                     let frame = self.new_table()?;
-                    entry.store(va.align_down(at.bytes()), at, old, Descriptor::table(frame.start()));
+                    entry.store(
+                        va.align_down(at.bytes()),
+                        at,
+                        old,
+                        Descriptor::table(frame.start()),
+                    );
                     frame
                 }
                 _ => return Err(Error::Occupied(va)),
@@ -472,7 +528,11 @@ impl<M: TableMemory> PageTable<M> {
     }
 
     /// Changes each leaf of `range` that is there, in a tree that no walker reads yet.
-    pub fn change_offline(&mut self, range: PageRange, mut change: impl FnMut(Descriptor) -> Descriptor) {
+    pub fn change_offline(
+        &mut self,
+        range: PageRange,
+        mut change: impl FnMut(Descriptor) -> Descriptor,
+    ) {
         // The callback can't fail, and blocks are passed over by the caller's choice of range.
         let _ = self.for_each_leaf_table(range, |table, first, count, va| {
             for (i, index) in (first..first + count).enumerate() {
@@ -487,12 +547,18 @@ impl<M: TableMemory> PageTable<M> {
         });
     }
 
-    /// Fills every entry of `table`, of level 3 and linked nowhere yet, with a page entry for `page`.
+    /// Fills every entry of `table`, of level 3 and linked nowhere yet, with a page entry for
+    /// `page`.
     pub fn fill_offline(&self, table: Frame, page: Frame, attributes: Attributes) {
         if let Some(new) = Descriptor::leaf(Level::L3, page.start(), attributes) {
             for index in 0..PTRS_PER_TABLE {
                 // The address is not one: the table will map the page at many.
-                self.memory.entry(table, index).store(VirtAddr::literal(0), Level::L3, Descriptor::INVALID, new);
+                self.memory.entry(table, index).store(
+                    VirtAddr::literal(0),
+                    Level::L3,
+                    Descriptor::INVALID,
+                    new,
+                );
             }
         }
     }
@@ -501,7 +567,12 @@ impl<M: TableMemory> PageTable<M> {
     pub fn fill_with_table_offline(&self, table: Frame, level: Level, next: Frame) {
         for index in 0..PTRS_PER_TABLE {
             let link = Descriptor::table(next.start());
-            self.memory.entry(table, index).store(VirtAddr::literal(0), level, Descriptor::INVALID, link);
+            self.memory.entry(table, index).store(
+                VirtAddr::literal(0),
+                level,
+                Descriptor::INVALID,
+                link,
+            );
         }
     }
 }

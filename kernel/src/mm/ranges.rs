@@ -3,14 +3,20 @@
 use core::ops::Range;
 
 /// What is left of `whole` without `parts`, lowest first. The parts may overlap, and lie outside.
-pub fn without<const N: usize>(whole: Range<u64>, mut parts: [Range<u64>; N]) -> impl Iterator<Item = Range<u64>> {
+pub fn without<const N: usize>(
+    whole: Range<u64>,
+    mut parts: [Range<u64>; N],
+) -> impl Iterator<Item = Range<u64>> {
     parts.sort_unstable_by_key(|part| part.start);
     let mut at = whole.start;
-    parts.into_iter().chain(core::iter::once(whole.end..whole.end)).filter_map(move |part| {
-        let gap = at..part.start.min(whole.end);
-        at = at.max(part.end);
-        (gap.start < gap.end).then_some(gap)
-    })
+    parts
+        .into_iter()
+        .chain(core::iter::once(whole.end..whole.end))
+        .filter_map(move |part| {
+            let gap = at..part.start.min(whole.end);
+            at = at.max(part.end);
+            (gap.start < gap.end).then_some(gap)
+        })
 }
 
 #[cfg(test)]

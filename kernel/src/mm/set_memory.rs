@@ -1,9 +1,10 @@
 //! `set_memory_ro` and its like: changing the permissions of kernel pages that are mapped.
 //!
-//! A vmalloc area's frames have a second address, in the linear map; with `RODATA=full` that alias becomes read-only
-//! along with the area. And they may have a third, in TLBs: areas that were freed but not purged yet. So the purge comes first
-//! (`vm_unmap_aliases`), then alias and area change in one section, and both are flushed before it ends. Linux changes
-//! alias, purges, changes range, with a section and a flush of its own each; the result is the same.
+//! A vmalloc area's frames have a second address, in the linear map; with `RODATA=full` that alias
+//! becomes read-only along with the area. And they may have a third, in TLBs: areas that were freed
+//! but not purged yet. So the purge comes first (`vm_unmap_aliases`), then alias and area change in
+//! one section, and both are flushed before it ends. Linux changes alias, purges, changes range,
+//! with a section and a flush of its own each; the result is the same.
 
 use super::{
     lazy, linear_map,
@@ -73,9 +74,16 @@ pub fn set_memory_x(start: VirtAddr, pages: u64) -> Result<(), Error> {
     change_memory_common(start, pages, Attributes::empty(), Attributes::PXN)
 }
 
-fn change_memory_common(start: VirtAddr, pages: u64, set: Attributes, clear: Attributes) -> Result<(), Error> {
+fn change_memory_common(
+    start: VirtAddr,
+    pages: u64,
+    set: Attributes,
+    clear: Attributes,
+) -> Result<(), Error> {
     let _span = span("change_memory_common");
-    let range = PageRange::new(start, pages).filter(|range| range.pages() > 0).ok_or(Error::Misaligned)?;
+    let range = PageRange::new(start, pages)
+        .filter(|range| range.pages() > 0)
+        .ok_or(Error::Misaligned)?;
     let area = vmalloc::find(start).ok_or(Error::NoArea)?;
     if area.kind != AreaKind::Vmalloc || !area.mapped.contains(range.last_byte()) {
         return Err(Error::NoArea);
@@ -84,7 +92,9 @@ fn change_memory_common(start: VirtAddr, pages: u64, set: Attributes, clear: Att
     let alias = protection && linear_map::is_page_granular();
     refuse_writable_and_executable(range, set, clear)?;
     if protection && !alias {
-        log::info!("set_memory: the linear map is made of blocks (RODATA=on): the alias stays writable");
+        log::info!(
+            "set_memory: the linear map is made of blocks (RODATA=on): the alias stays writable"
+        );
     }
 
     vmalloc::vm_unmap_aliases();
@@ -96,14 +106,22 @@ fn change_memory_common(start: VirtAddr, pages: u64, set: Attributes, clear: Att
         leaf.set(old, old.with_attributes((old.attributes() - clear) | set));
         Ok(())
     };
-    // The area has been checked to be mapped by pages, and so has the linear map: nothing here can fail.
+    // The area has been checked to be mapped by pages, and so has the linear map: nothing here can
+    // fail.
     if alias {
-        for_each_run(range, |linear| kernel.change_leaves(&section, linear, change).unwrap_or_else(broken));
+        for_each_run(range, |linear| {
+            kernel
+                .change_leaves(&section, linear, change)
+                .unwrap_or_else(broken);
+        });
     }
-    kernel.change_leaves(&section, range, change).unwrap_or_else(broken);
+    kernel
+        .change_leaves(&section, range, change)
+        .unwrap_or_else(broken);
 
-    // Nobody may believe that the pages are read-only before this is through, whatever the backend: the flush is made here,
-    // at once, rather than left to the end of the section. It pays what the section owes as well.
+    // Nobody may believe that the pages are read-only before this is through, whatever the backend:
+    // the flush is made here, at once, rather than left to the end of the section. It pays what the
+    // section owes as well.
     let mut flush = Flush::begin(if alias { 2 * pages } else { pages });
     if alias {
         for_each_run(range, |linear| flush.add(linear, Removed::Leaves));
@@ -120,7 +138,11 @@ fn broken(error: super::page_table::Error) {
 }
 
 /// W^X is by frame: a page that is executable at one address is writable at none.
-fn refuse_writable_and_executable(range: PageRange, set: Attributes, clear: Attributes) -> Result<(), Error> {
+fn refuse_writable_and_executable(
+    range: PageRange,
+    set: Attributes,
+    clear: Attributes,
+) -> Result<(), Error> {
     let mut refused = false;
     linear_map::kernel().visit(range, &mut |_, _, entry| {
         let new = (entry.attributes() - clear) | set;
@@ -128,7 +150,11 @@ fn refuse_writable_and_executable(range: PageRange, set: Attributes, clear: Attr
         let writable = new.is_writable_el1() || !linear_map::is_page_granular();
         refused |= writable && new.is_executable_el1();
     });
-    if refused { Err(Error::WritableAndExecutable) } else { Ok(()) }
+    if refused {
+        Err(Error::WritableAndExecutable)
+    } else {
+        Ok(())
+    }
 }
 
 /// Calls `each` for the linear aliases of the pages of `range`, a run of adjacent frames at a time.
@@ -136,13 +162,19 @@ fn for_each_run(range: PageRange, mut each: impl FnMut(PageRange)) {
     let mut run: Option<(Frame, u64)> = None;
     let mut flush = |run: Option<(Frame, u64)>| {
         if let Some((first, count)) = run {
-            PageRange::new(linear_map::virt(first.start()), count).into_iter().for_each(&mut each);
+            PageRange::new(linear_map::virt(first.start()), count)
+                .into_iter()
+                .for_each(&mut each);
         }
     };
     linear_map::kernel().visit(range, &mut |_, level, entry| {
-        let Some(frame) = entry.output_ignoring_valid(level).map(Frame::containing) else { return };
+        let Some(frame) = entry.output_ignoring_valid(level).map(Frame::containing) else {
+            return;
+        };
         run = match run {
-            Some((first, count)) if frame.number() == first.number() + count => Some((first, count + 1)),
+            Some((first, count)) if frame.number() == first.number() + count => {
+                Some((first, count + 1))
+            }
             other => {
                 flush(other);
                 Some((frame, 1))
@@ -152,10 +184,12 @@ fn for_each_run(range: PageRange, mut each: impl FnMut(PageRange)) {
     flush(run);
 }
 
-/// Makes the linear addresses of `pages` valid or invalid (`set_memory_valid` of Linux, as `__kernel_map_pages` calls it).
+/// Makes the linear addresses of `pages` valid or invalid (`set_memory_valid` of Linux, as
+/// `__kernel_map_pages` calls it).
 ///
-/// Making them invalid flushes: nobody may believe that the pages are gone before. Making them valid needs no TLBI, since an
-/// invalid entry is never cached (DDI 0487, D8.16.1); the end of the section here sees to the barriers, whatever section is open around it.
+/// Making them invalid flushes: nobody may believe that the pages are gone before. Making them
+/// valid needs no TLBI, since an invalid entry is never cached (DDI 0487, D8.16.1); the end of the
+/// section here sees to the barriers, whatever section is open around it.
 pub fn set_direct_map_valid(pages: Pages<'_>, valid: bool) {
     let _span = span("set_memory_valid");
     let kernel = linear_map::kernel();
@@ -166,7 +200,9 @@ pub fn set_direct_map_valid(pages: Pages<'_>, valid: bool) {
             leaf.set(old, old.with_valid(valid));
             Ok(())
         };
-        kernel.change_leaves(&section, range, change).unwrap_or_else(broken);
+        kernel
+            .change_leaves(&section, range, change)
+            .unwrap_or_else(broken);
     }
     if !valid {
         let mut flush = Flush::begin(pages.count());
@@ -176,16 +212,22 @@ pub fn set_direct_map_valid(pages: Pages<'_>, valid: bool) {
     drop(section);
 }
 
-/// Makes pages of a vmalloc area or of the linear map valid or invalid, leaving their aliases alone.
+/// Makes pages of a vmalloc area or of the linear map valid or invalid, leaving their aliases
+/// alone.
 ///
 /// # Errors
-/// [`Error::Misaligned`]; [`Error::NoArea`] where some page is neither mapped nor was it; nothing has changed.
+/// [`Error::Misaligned`]; [`Error::NoArea`] where some page is neither mapped nor was it; nothing
+/// has changed.
 pub fn set_memory_valid(start: VirtAddr, pages: u64, valid: bool) -> Result<(), Error> {
     let _span = span("set_memory_valid");
-    let range = PageRange::new(start, pages).filter(|range| range.pages() > 0).ok_or(Error::Misaligned)?;
+    let range = PageRange::new(start, pages)
+        .filter(|range| range.pages() > 0)
+        .ok_or(Error::Misaligned)?;
     let kernel = linear_map::kernel();
     let mut leaves = 0;
-    kernel.visit(range, &mut |_, level, _| leaves += u64::from(level == Level::L3));
+    kernel.visit(range, &mut |_, level, _| {
+        leaves += u64::from(level == Level::L3);
+    });
     if leaves != pages {
         return Err(Error::NoArea);
     }
@@ -195,7 +237,9 @@ pub fn set_memory_valid(start: VirtAddr, pages: u64, valid: bool) -> Result<(), 
         leaf.set(old, old.with_valid(valid));
         Ok(())
     };
-    kernel.change_leaves(&section, range, change).unwrap_or_else(broken);
+    kernel
+        .change_leaves(&section, range, change)
+        .unwrap_or_else(broken);
     if !valid {
         let mut flush = Flush::begin(pages);
         flush.add(range, Removed::Leaves);

@@ -1,8 +1,9 @@
 //! TLB maintenance for kernel addresses: `flush_tlb_kernel_range`, for a list of ranges.
 //!
-//! The sequence is DSB ISHST; TLBI, once or more; DSB ISH; ISB. No part can be left out (`4-V2I-*`, `5-REUSE-*` and
-//! `7-BATCH2-*` of the litmus tests show each with a part missing). A [`Flush`] is that sequence under way, as a value: it
-//! can't be forgotten half-way, and many ranges share its barriers.
+//! The sequence is DSB ISHST; TLBI, once or more; DSB ISH; ISB. No part can be left out (`4-V2I-*`,
+//! `5-REUSE-*` and `7-BATCH2-*` of the litmus tests show each with a part missing). A [`Flush`] is
+//! that sequence under way, as a value: it can't be forgotten half-way, and many ranges share its
+//! barriers.
 
 use super::lazy;
 use crate::arch::{barrier, cpu, tlbi};
@@ -11,8 +12,9 @@ use vmsa::{
     tlbi::{MAX_TLBI_RANGE_PAGES, Operation, cover},
 };
 
-/// Above so many pages one TLBI of everything is cheaper than a TLBI for each, without FEAT_TLBIRANGE: Linux's
-/// MAX_DVM_OPS, which is there "to avoid soft lock-ups" rather than measured.
+/// Above so many pages one TLBI of everything is cheaper than a TLBI for each, without
+/// FEAT_TLBIRANGE: Linux's MAX_DVM_OPS, which is there "to avoid soft lock-ups" rather than
+/// measured.
 const MAX_SINGLE_OPERATIONS: u64 = 512;
 
 /// What the entries of a flushed range were.
@@ -24,7 +26,8 @@ pub enum Removed {
     Tables,
 }
 
-/// A TLB flush under way: its DSB ISHST has been issued, so every store that it is to cover was made before.
+/// A TLB flush under way: its DSB ISHST has been issued, so every store that it is to cover was
+/// made before.
 #[derive(Debug)]
 #[must_use = "a flush is complete only after `finish`"]
 pub struct Flush {
@@ -33,14 +36,19 @@ pub struct Flush {
 }
 
 impl Flush {
-    /// Starts a flush of about `pages` pages in all, which decides between single operations and VMALLE1IS.
+    /// Starts a flush of about `pages` pages in all, which decides between single operations and
+    /// VMALLE1IS.
     pub fn begin(pages: u64) -> Self {
-        // DDI 0487, D8.16 "TLB maintenance": the TLBI affects translations that use the old entry only if the store
-        // that changed it is complete, for all observers of the domain, before the TLBI is issued: DSB ISHST. A DMB
-        // would not do (`4-V2I-DMB.ST+VAALE1IS+DSB.ISH+ISB`: Allowed).
+        // DDI 0487, D8.16 "TLB maintenance": the TLBI affects translations that use the old entry
+        // only if the store that changed it is complete, for all observers of the domain, before
+        // the TLBI is issued: DSB ISHST. A DMB would not do (`4-V2I-DMB.ST+VAALE1IS+DSB.ISH+ISB`:
+        // Allowed).
         barrier::dsb_ishst();
-        let limit =
-            if cpu::features().tlbi_range { MAX_TLBI_RANGE_PAGES + 1 } else { MAX_SINGLE_OPERATIONS };
+        let limit = if cpu::features().tlbi_range {
+            MAX_TLBI_RANGE_PAGES + 1
+        } else {
+            MAX_SINGLE_OPERATIONS
+        };
         let everything = pages >= limit;
         if everything {
             tlbi::issue(Operation::Vmalle1is);
@@ -53,7 +61,8 @@ impl Flush {
         if self.everything {
             return;
         }
-        // The level hint is right for kernel leaves, which are pages; a wrong one might invalidate nothing.
+        // The level hint is right for kernel leaves, which are pages; a wrong one might invalidate
+        // nothing.
         let leaves = removed == Removed::Leaves;
         let hint = (leaves && cpu::features().ttl).then_some(Level::L3);
         for operation in cover(range, leaves, hint, cpu::features().tlbi_range) {
@@ -63,14 +72,14 @@ impl Flush {
 
     /// Ends the flush: nobody uses what was cached any more, on any CPU.
     pub fn finish(self) {
-        // DDI 0487, D8.16.1: a TLBI is complete, and every access that used what it invalidated is, when a DSB ISH
-        // that the same CPU executes after it is.
+        // DDI 0487, D8.16.1: a TLBI is complete, and every access that used what it invalidated is,
+        // when a DSB ISH that the same CPU executes after it is.
         barrier::dsb_ish();
-        // The CPU itself may have translated ahead (`4-V2I-DSB.ISHST+VAALE1IS+DSB.ISH`, without ISB: Allowed without
-        // FEAT_ETS2; instruction fetch needs it with FEAT_ETS2 too).
+        // The CPU itself may have translated ahead (`4-V2I-DSB.ISHST+VAALE1IS+DSB.ISH`, without
+        // ISB: Allowed without FEAT_ETS2; instruction fetch needs it with FEAT_ETS2 too).
         barrier::isb();
-        // "A later TLBI sequence stands in for owed barriers" holds because of that ISB (facts: earlier deferred new
-        // mapping + later TLBI sequence).
+        // "A later TLBI sequence stands in for owed barriers" holds because of that ISB (facts:
+        // earlier deferred new mapping + later TLBI sequence).
         lazy::settle();
     }
 }

@@ -19,15 +19,30 @@ pub struct Failed;
 
 /// Every command, as `help` lists them.
 const COMMANDS: [Command; 4] = [
-    Command { name: "help", arguments: "", what: "lists the commands", run: help },
-    Command { name: "tour", arguments: "[SCENE]", what: "plays the tour, or one scene of it", run: play },
+    Command {
+        name: "help",
+        arguments: "",
+        what: "lists the commands",
+        run: help,
+    },
+    Command {
+        name: "tour",
+        arguments: "[SCENE]",
+        what: "plays the tour, or one scene of it",
+        run: play,
+    },
     Command {
         name: "test",
         arguments: "[list|GROUP|GROUP.NAME]",
         what: "runs the kernel tests, reported as KTAP; list: a line of JSON a test",
         run: test,
     },
-    Command { name: "exit", arguments: "[STATUS]", what: "ends QEMU with this status (0 to 255; 16 is success)", run: leave },
+    Command {
+        name: "exit",
+        arguments: "[STATUS]",
+        what: "ends QEMU with this status (0 to 255; 16 is success)",
+        run: leave,
+    },
 ];
 
 /// Arguments that a command can have.
@@ -38,7 +53,11 @@ const MAX_WORDS: usize = 8;
 /// # Errors
 /// [`Failed`].
 pub fn run_all(commands: &str) -> Result<(), Failed> {
-    commands.split(';').map(str::trim).filter(|line| !line.is_empty()).try_for_each(run)
+    commands
+        .split(';')
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .try_for_each(run)
 }
 
 /// Runs one command.
@@ -55,7 +74,9 @@ pub fn run(line: &str) -> Result<(), Failed> {
         *slot = word;
         count += 1;
     }
-    let Some((name, arguments)) = words[..count].split_first() else { return Ok(()) };
+    let Some((name, arguments)) = words[..count].split_first() else {
+        return Ok(());
+    };
     match COMMANDS.iter().find(|command| command.name == *name) {
         Some(command) => (command.run)(arguments),
         None => refuse(format_args!("unknown command '{name}'; known: {}", Names)),
@@ -73,7 +94,9 @@ impl fmt::Display for Names {
 
 /// Writes words with spaces between them.
 fn list<'a>(f: &mut fmt::Formatter<'_>, words: impl Iterator<Item = &'a str>) -> fmt::Result {
-    words.enumerate().try_for_each(|(i, word)| write!(f, "{}{word}", if i == 0 { "" } else { " " }))
+    words
+        .enumerate()
+        .try_for_each(|(i, word)| write!(f, "{}{word}", if i == 0 { "" } else { " " }))
 }
 
 fn refuse(why: fmt::Arguments<'_>) -> Result<(), Failed> {
@@ -96,7 +119,10 @@ fn play(arguments: &[&str]) -> Result<(), Failed> {
         [] => tour::play().then_some(()).ok_or(Failed),
         [name] => match tour::SCENES.iter().find(|scene| scene.name == *name) {
             Some(scene) => tour::play_one(scene).then_some(()).ok_or(Failed),
-            None => refuse(format_args!("unknown scene '{name}'; known: {}", tour::Names)),
+            None => refuse(format_args!(
+                "unknown scene '{name}'; known: {}",
+                tour::Names
+            )),
         },
         _ => refuse(format_args!("tour takes one scene; known: {}", tour::Names)),
     }
@@ -123,10 +149,15 @@ fn test(arguments: &[&str]) -> Result<(), Failed> {
         [name] => {
             let chosen = |test: &ktest::KernelTest| {
                 test.group == *name
-                    || name.strip_prefix(test.group).and_then(|rest| rest.strip_prefix('.')) == Some(test.name)
+                    || name
+                        .strip_prefix(test.group)
+                        .and_then(|rest| rest.strip_prefix('.'))
+                        == Some(test.name)
             };
             if !ktest::all().iter().any(chosen) {
-                return refuse(format_args!("unknown test '{name}'; known: see 'test list'"));
+                return refuse(format_args!(
+                    "unknown test '{name}'; known: see 'test list'"
+                ));
             }
             run_tests(chosen)
         }
@@ -135,10 +166,15 @@ fn test(arguments: &[&str]) -> Result<(), Failed> {
     passed.then_some(()).ok_or(Failed)
 }
 
-/// Runs the chosen tests as one KTAP report. Tests that end the machine run only when they are named alone.
+/// Runs the chosen tests as one KTAP report. Tests that end the machine run only when they are
+/// named alone.
 fn run_tests(chosen: impl Fn(&ktest::KernelTest) -> bool) -> bool {
     let alone = ktest::all().iter().filter(|test| chosen(test)).count() == 1;
-    let tests = || ktest::all().iter().filter(|test| chosen(test) && (alone || test.expect == ktest::Expect::Pass));
+    let tests = || {
+        ktest::all()
+            .iter()
+            .filter(|test| chosen(test) && (alone || test.expect == ktest::Expect::Pass))
+    };
     println!("KTAP version 1");
     println!("1..{}", tests().count());
     let mut passed = true;

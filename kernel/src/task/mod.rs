@@ -1,6 +1,8 @@
-//! Tasks. A task owns its lazy MMU state: it migrates with the task, and nobody else has to be asked about it.
+//! Tasks. A task owns its lazy MMU state: it migrates with the task, and nobody else has to be
+//! asked about it.
 //!
-//! Nothing here allocates, and nothing knows of `mm/`. So far there is one task, the one that boot starts.
+//! Nothing here allocates, and nothing knows of `mm/`. So far there is one task, the one that boot
+//! starts.
 
 use core::cell::Cell;
 use lazy_mmu::LazyMmuState;
@@ -11,11 +13,12 @@ use lazy_mmu::LazyMmuState;
 pub struct Task {
     /// The state of the lazy MMU calls, as the chosen model keeps it.
     pub lazy_mmu_state: Cell<LazyMmuState>,
-    /// Whether a valid entry was stored since the last `DSB ISHST; ISB`: the debt of the backend `barriers`
-    /// (TIF_LAZY_MMU_PENDING in Linux).
+    /// Whether a valid entry was stored since the last `DSB ISHST; ISB`: the debt of the backend
+    /// `barriers` (TIF_LAZY_MMU_PENDING in Linux).
     pub barriers_owed: Cell<bool>,
-    /// How many interrupt handlers this task is under. It is kept in the task, as Linux keeps preempt_count, since a
-    /// task that reads a per-CPU variable may have migrated before it looks at the value.
+    /// How many interrupt handlers this task is under. It is kept in the task, as Linux keeps
+    /// preempt_count, since a task that reads a per-CPU variable may have migrated before it looks
+    /// at the value.
     pub interrupt_depth: Cell<u8>,
     /// Unique.
     pub id: u32,
@@ -23,8 +26,9 @@ pub struct Task {
     pub name: &'static str,
 }
 
-// SAFETY: the cells of a task are read and written by the CPU that runs it, and by no other: a context switch hands
-// them over with the rest of the task. Reports of a crashed machine read them when nothing else runs.
+// SAFETY: the cells of a task are read and written by the CPU that runs it, and by no other: a
+// context switch hands them over with the rest of the task. Reports of a crashed machine read them
+// when nothing else runs.
 unsafe impl Sync for Task {}
 
 impl Task {
@@ -55,7 +59,8 @@ pub static BOOT_TASK: Task = Task::new(0, "boot");
 #[cfg(target_os = "none")]
 #[inline]
 pub fn current() -> &'static Task {
-    // SAFETY: bring-up sets the pointer to BOOT_TASK before anything asks, and tasks are never freed while they run.
+    // SAFETY: bring-up sets the pointer to BOOT_TASK before anything asks, and tasks are never
+    // freed while they run.
     unsafe { &*crate::arch::cpu::current_task_ptr().cast::<Task>() }
 }
 
@@ -68,8 +73,8 @@ pub fn current() -> &'static Task {
     TASK.with(|task| *task)
 }
 
-/// Makes the code that follows run as in an interrupt handler, until the value is dropped. The vectors use it; so do
-/// tests.
+/// Makes the code that follows run as in an interrupt handler, until the value is dropped. The
+/// vectors use it; so do tests.
 #[derive(Debug)]
 #[must_use = "the handler would end at once"]
 pub struct InInterrupt(());
@@ -77,7 +82,12 @@ pub struct InInterrupt(());
 /// Enters interrupt context.
 pub fn enter_interrupt() -> InInterrupt {
     let depth = &current().interrupt_depth;
-    depth.set(depth.get().checked_add(1).expect("interrupts nest no deeper than their priorities"));
+    depth.set(
+        depth
+            .get()
+            .checked_add(1)
+            .expect("interrupts nest no deeper than their priorities"),
+    );
     InInterrupt(())
 }
 

@@ -1,7 +1,8 @@
-//! What a vmap costs: entry stores, DSB, ISB and TLBI, with the barriers issued at once and put off.
+//! What a vmap costs: entry stores, DSB, ISB and TLBI, with the barriers issued at once and put
+//! off.
 //!
-//! The counts are of the mapping walk alone: of the events that were recorded between its enable and its disable. What
-//! the shadow of the new area needed is counted the same way, beside them.
+//! The counts are of the mapping walk alone: of the events that were recorded between its enable
+//! and its disable. What the shadow of the new area needed is counted the same way, beside them.
 
 use super::{Frames, Trouble, ensure, failed, recorded};
 use crate::{
@@ -21,7 +22,10 @@ const SIZES: [u64; 4] = [1, 16, 512, 4096];
 pub(super) fn run() -> Result<(), Trouble> {
     let (model, backend) = (lazy::model(), lazy::backend());
     println!("vmap of N pages whose tables exist; (shadow: the same for the shadow of the area)");
-    println!("{:8} {:>5} {:>7} {:>5} {:>5} {:>5}   (shadow)", "backend", "pages", "stores", "DSB", "ISB", "TLBI");
+    println!(
+        "{:8} {:>5} {:>7} {:>5} {:>5} {:>5}   (shadow)",
+        "backend", "pages", "stores", "DSB", "ISB", "TLBI"
+    );
     let result = SIZES.iter().try_for_each(|pages| {
         let frames = Frames::allocate(*pages)?;
         Backend::ALL.iter().try_for_each(|backend| {
@@ -31,7 +35,9 @@ pub(super) fn run() -> Result<(), Trouble> {
     });
     lazy::choose(model, backend).map_err(|lazy::Busy| failed("a section is open"))?;
     result?;
-    println!("QEMU's walker sees every store at once: the barriers that are missing here would not be missed.");
+    println!(
+        "QEMU's walker sees every store at once: the barriers that are missing here would not be missed."
+    );
     println!("What the architecture guarantees without them is nothing: see docs/barriers.md.");
     Ok(())
 }
@@ -44,18 +50,38 @@ fn row(backend: Backend, frames: &Frames) -> Result<(), Trouble> {
 
     let mut area = None;
     recorded(
-        || vmalloc::vmap(&frames.0, Attributes::KERNEL_DATA).map(|va| *area.insert(va)).map_err(failed),
+        || {
+            vmalloc::vmap(&frames.0, Attributes::KERNEL_DATA)
+                .map(|va| *area.insert(va))
+                .map_err(failed)
+        },
         |events, _| {
             let walk = section_counts(events, VMALLOC);
             let shadow = section_counts(events, SHADOW);
             let pages = frames.0.len();
             println!(
                 "{:8} {pages:5} {:7} {:5} {:5} {:5}   ({} {} {} {})",
-                backend.name(), walk.stores, walk.dsb, walk.isb, walk.tlbi, shadow.stores, shadow.dsb, shadow.isb, shadow.tlbi,
+                backend.name(),
+                walk.stores,
+                walk.dsb,
+                walk.isb,
+                walk.tlbi,
+                shadow.stores,
+                shadow.dsb,
+                shadow.isb,
+                shadow.tlbi,
             );
             let pairs = if backend == Backend::Eager { pages } else { 1 };
-            let expected = Counts { stores: pages, dsb: pairs, isb: pairs, tlbi: 0 };
-            ensure!(walk == expected, "{backend}, {pages} pages: {walk:?}, expected {expected:?}");
+            let expected = Counts {
+                stores: pages,
+                dsb: pairs,
+                isb: pairs,
+                tlbi: 0,
+            };
+            ensure!(
+                walk == expected,
+                "{backend}, {pages} pages: {walk:?}, expected {expected:?}"
+            );
             Ok(())
         },
     )?;
@@ -66,21 +92,26 @@ fn row(backend: Backend, frames: &Frames) -> Result<(), Trouble> {
     })
 }
 
-/// Counts the events of the sections that store entries for addresses of `part`: from an outermost enable to the
-/// matching disable, both included.
+/// Counts the events of the sections that store entries for addresses of `part`: from an outermost
+/// enable to the matching disable, both included.
 pub(super) fn section_counts(events: &[Event], part: PageRange) -> Counts {
     let mut depth = 0;
     let mut start = 0;
     let mut total = Counts::default();
     for (i, event) in events.iter().enumerate() {
         match event.kind {
-            Kind::Lazy { call: Call::Enable, .. } => {
+            Kind::Lazy {
+                call: Call::Enable, ..
+            } => {
                 if depth == 0 {
                     start = i;
                 }
                 depth += 1;
             }
-            Kind::Lazy { call: Call::Disable, .. } => {
+            Kind::Lazy {
+                call: Call::Disable,
+                ..
+            } => {
                 depth -= 1;
                 let section = &events[start..=i];
                 let stores_there = |event: &Event| matches!(event.kind, Kind::Store { va, .. } if part.contains(va));

@@ -38,8 +38,14 @@ fn use_after_free() -> Result<(), Trouble> {
     page_alloc::free(page, 0).map_err(failed)?;
     let report = survived(va, || fixup::probe_read_u64(va).map(|_| ()))?;
     let (name, here) = (format!("page {:#x}", page.number()), file!());
-    ensure!(report.contains("use after free") && report.contains(&name), "the report does not name {name}");
-    ensure!(report.contains("freed by") && report.contains(here), "the report does not say who freed it");
+    ensure!(
+        report.contains("use after free") && report.contains(&name),
+        "the report does not name {name}"
+    );
+    ensure!(
+        report.contains("freed by") && report.contains(here),
+        "the report does not say who freed it"
+    );
     Ok(())
 }
 
@@ -54,7 +60,10 @@ fn overrun() -> Result<(), Trouble> {
     });
     vmalloc::vfree(start).map_err(failed)?;
     let report = report?;
-    ensure!(report.contains("guard page") && report.contains(file!()), "the report does not name the area");
+    ensure!(
+        report.contains("guard page") && report.contains(file!()),
+        "the report does not name the area"
+    );
     Ok(())
 }
 
@@ -65,7 +74,10 @@ fn out_of_bounds() -> Result<(), Trouble> {
     let inside = access::load_u8(start + (ODD_SIZE - 1));
     let outside = access::load_u8(start + ODD_SIZE);
     vmalloc::vfree(start).map_err(failed)?;
-    ensure!(inside.is_ok(), "the last byte could not be read: {inside:?}");
+    ensure!(
+        inside.is_ok(),
+        "the last byte could not be read: {inside:?}"
+    );
     let expected = report::Kind("vmalloc-out-of-bounds");
     ensure!(
         matches!(outside, Err(access::Error::Kasan(kind)) if kind == expected),
@@ -75,10 +87,18 @@ fn out_of_bounds() -> Result<(), Trouble> {
 }
 
 /// Makes an access that must fault at `va` with a translation fault; prints and returns the report.
-fn survived(va: VirtAddr, access: impl FnOnce() -> Result<(), fault::Fault>) -> Result<String, Trouble> {
-    let Err(fault) = access() else { return Err(Trouble::Failed(format!("{va} could be accessed"))) };
+fn survived(
+    va: VirtAddr,
+    access: impl FnOnce() -> Result<(), fault::Fault>,
+) -> Result<String, Trouble> {
+    let Err(fault) = access() else {
+        return Err(Trouble::Failed(format!("{va} could be accessed")));
+    };
     let report = format!("{}", Survived(&fault));
     report.lines().for_each(|line| println!("    {line}"));
-    ensure!(fault.address() == Some(va) && fault.is_translation_fault(), "{fault}, expected a translation fault at {va}");
+    ensure!(
+        fault.address() == Some(va) && fault.is_translation_fault(),
+        "{fault}, expected a translation fault at {va}"
+    );
     Ok(report)
 }

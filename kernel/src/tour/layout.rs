@@ -17,7 +17,11 @@ const RUNS: usize = 8;
 
 pub(super) fn run() -> Result<(), Trouble> {
     for (name, part) in PARTS {
-        println!("{name}: {:016x}-{:016x}", part.start().as_u64(), part.last_byte().as_u64());
+        println!(
+            "{name}: {:016x}-{:016x}",
+            part.start().as_u64(),
+            part.last_byte().as_u64()
+        );
         let mut runs = 0;
         for_each_run(part, &mut |run| {
             runs += 1;
@@ -33,17 +37,30 @@ pub(super) fn run() -> Result<(), Trouble> {
     println!("{verdict}");
     ensure!(verdict.passed(), "{verdict}");
     let code = image::text().pages();
-    ensure!(verdict.executable == code, "{} executable frames, expected {code}", verdict.executable);
+    ensure!(
+        verdict.executable == code,
+        "{} executable frames, expected {code}",
+        verdict.executable
+    );
 
     for region in [image::text(), image::rodata()] {
         for page in region.pages_iter() {
-            ensure!(!alias_is_writable(page), "the linear alias of {page} is writable");
+            ensure!(
+                !alias_is_writable(page),
+                "the linear alias of {page} is writable"
+            );
         }
     }
     let guard = image::boot_stack_guard().start();
-    ensure!(fixup::probe_read_u8(guard).is_err(), "the guard page of the boot stack can be read");
+    ensure!(
+        fixup::probe_read_u8(guard).is_err(),
+        "the guard page of the boot stack can be read"
+    );
     let identity = VirtAddr::literal(boot::IMAGE_PA);
-    ensure!(fixup::probe_read_u8(identity).is_err(), "the identity map is still there");
+    ensure!(
+        fixup::probe_read_u8(identity).is_err(),
+        "the identity map is still there"
+    );
     Ok(())
 }
 

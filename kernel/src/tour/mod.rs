@@ -1,7 +1,7 @@
 //! The tour: one file a scene. A scene says what it shows, does it, and checks it.
 //!
-//! Checks are against what the chosen model and backend are *expected* to do: an expected warning is right, a missing or an
-//! extra one is wrong.
+//! Checks are against what the chosen model and backend are *expected* to do: an expected warning
+//! is right, a missing or an extra one is wrong.
 
 mod barriers;
 mod catch;
@@ -30,11 +30,31 @@ pub struct Scene {
 
 /// Every scene, in the order of the tour.
 pub const SCENES: [Scene; 5] = [
-    Scene { name: "layout", shows: "the address space as it is mapped, and that no frame is writable and executable", run: layout::run },
-    Scene { name: "barriers", shows: "what a vmap costs when its barriers are issued at once, and when they are put off", run: barriers::run },
-    Scene { name: "nesting", shows: "sections inside sections: which call does what", run: nesting::run },
-    Scene { name: "pause", shows: "a section inside a pause inside a section: the chain that decided the rules", run: pause::run },
-    Scene { name: "catch", shows: "a use after free, an overrun and a read out of bounds, each caught", run: catch::run },
+    Scene {
+        name: "layout",
+        shows: "the address space as it is mapped, and that no frame is writable and executable",
+        run: layout::run,
+    },
+    Scene {
+        name: "barriers",
+        shows: "what a vmap costs when its barriers are issued at once, and when they are put off",
+        run: barriers::run,
+    },
+    Scene {
+        name: "nesting",
+        shows: "sections inside sections: which call does what",
+        run: nesting::run,
+    },
+    Scene {
+        name: "pause",
+        shows: "a section inside a pause inside a section: the chain that decided the rules",
+        run: pause::run,
+    },
+    Scene {
+        name: "catch",
+        shows: "a use after free, an overrun and a read out of bounds, each caught",
+        run: catch::run,
+    },
 ];
 
 /// Why a scene did not end well.
@@ -52,7 +72,10 @@ pub struct Names;
 
 impl fmt::Display for Names {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        SCENES.iter().enumerate().try_for_each(|(i, scene)| write!(f, "{}{}", if i == 0 { "" } else { " " }, scene.name))
+        SCENES
+            .iter()
+            .enumerate()
+            .try_for_each(|(i, scene)| write!(f, "{}{}", if i == 0 { "" } else { " " }, scene.name))
     }
 }
 
@@ -82,7 +105,10 @@ pub fn play() -> bool {
     let ok = count(End::Ok);
     match skipped {
         0 => println!("\ntour: {} scenes, {ok} ok", SCENES.len()),
-        _ => println!("\ntour: {} scenes, {ok} ok, {skipped} skipped", SCENES.len()),
+        _ => println!(
+            "\ntour: {} scenes, {ok} ok, {skipped} skipped",
+            SCENES.len()
+        ),
     }
     count(End::Failed) == 0
 }
@@ -117,11 +143,16 @@ fn left_behind() -> Result<(), Trouble> {
     let task = task::current();
     let state = task.lazy_mmu_state.replace(LazyMmuState::new());
     let owed = task.barriers_owed.replace(false);
-    ensure!(state == LazyMmuState::new() && !owed, "left {} owed={owed}", state.display(lazy::model()));
+    ensure!(
+        state == LazyMmuState::new() && !owed,
+        "left {} owed={owed}",
+        state.display(lazy::model())
+    );
     Ok(())
 }
 
-/// Room for the events of the largest recording of the tour: mapping 4096 pages one by one, with their shadow.
+/// Room for the events of the largest recording of the tour: mapping 4096 pages one by one, with
+/// their shadow.
 const EVENTS: usize = 24 * 1024;
 
 /// Records what happens while `action` runs, and gives the events to `judge`.
@@ -134,7 +165,9 @@ fn recorded<R>(
         return Err(Trouble::Failed("another recording is under way".into()));
     };
     let result = action();
-    let events = recording.events().map_err(|incomplete| Trouble::Failed(alloc::format!("{incomplete}")))?;
+    let events = recording
+        .events()
+        .map_err(|incomplete| Trouble::Failed(alloc::format!("{incomplete}")))?;
     judge(events, result?)
 }
 
@@ -152,7 +185,11 @@ impl Frames {
         // Room first: growing the vector can't fail half-way then.
         let mut frames = Vec::new();
         frames.try_reserve_exact(count as usize).map_err(failed)?;
-        frames.extend(page_alloc::allocate_list(count).map_err(failed)?.into_frames());
+        frames.extend(
+            page_alloc::allocate_list(count)
+                .map_err(failed)?
+                .into_frames(),
+        );
         Ok(Self(frames))
     }
 }
@@ -160,7 +197,9 @@ impl Frames {
 impl Drop for Frames {
     fn drop(&mut self) {
         use crate::mm::page_alloc;
-        let Some(mut list) = page_alloc::empty_list() else { return };
+        let Some(mut list) = page_alloc::empty_list() else {
+            return;
+        };
         for frame in &self.0 {
             // What can't be given back is reported there.
             let _ = page_alloc::give_up(&mut list, *frame);

@@ -1,14 +1,15 @@
-//! Sections inside sections: the six calls of the transition table in the commit message that introduced the final
-//! rules (Linux `5ab246749569`).
+//! Sections inside sections: the six calls of the transition table in the commit message that
+//! introduced the final rules (Linux `5ab246749569`).
 //!
-//! Each line is read from the task's live state and from the recorded arch call; nothing is computed here. What the
-//! chosen model is expected to say is written down below, from the sources of its time.
+//! Each line is read from the task's live state and from the recorded arch call; nothing is
+//! computed here. What the chosen model is expected to say is written down below, from the sources
+//! of its time.
 
 use super::{Trouble, ensure, recorded};
 use crate::{
     mm::lazy::{
-        self, Model, lazy_mmu_mode_disable as disable, lazy_mmu_mode_enable as enable, lazy_mmu_mode_pause as pause,
-        lazy_mmu_mode_resume as resume,
+        self, Model, lazy_mmu_mode_disable as disable, lazy_mmu_mode_enable as enable,
+        lazy_mmu_mode_pause as pause, lazy_mmu_mode_resume as resume,
     },
     println, task,
     trace::{Event, Kind},
@@ -19,8 +20,8 @@ use alloc::format;
 /// What each model says to the six calls, and how often it warns.
 const fn expected(model: Model) -> ([&'static str; 6], usize) {
     match model {
-        // One flag is all there is. The second enable warns and finds it set; the first disable ends the mode for both
-        // sections, and the second leaves what is left already.
+        // One flag is all there is. The second enable warns and finds it set; the first disable
+        // ends the mode for both sections, and the second leaves what is left already.
         Model::Strict | Model::Avoid => (
             [
                 "arch_enter active=1",
@@ -107,7 +108,10 @@ pub(super) fn run() -> Result<(), Trouble> {
         },
         |events, states| {
             let calls = events.iter().filter_map(|event| match event {
-                Event { kind: Kind::Lazy { call, arch, .. }, .. } => Some((call, arch)),
+                Event {
+                    kind: Kind::Lazy { call, arch, .. },
+                    ..
+                } => Some((call, arch)),
                 _ => None,
             });
             let mut seen = 0;
@@ -118,7 +122,11 @@ pub(super) fn run() -> Result<(), Trouble> {
                 ensure!(line == expected, "{call}(): {line}, expected {expected}");
                 seen += 1;
             }
-            ensure!(seen == lines.len(), "{seen} calls were recorded, expected {}", lines.len());
+            ensure!(
+                seen == lines.len(),
+                "{seen} calls were recorded, expected {}",
+                lines.len()
+            );
             Ok(())
         },
     )?;

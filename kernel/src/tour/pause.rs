@@ -1,9 +1,11 @@
-//! A section inside a pause inside a section: the chain of calls that made Linux count enables and pauses separately.
+//! A section inside a pause inside a section: the chain of calls that made Linux count enables and
+//! pauses separately.
 //!
-//! `set_memory_ro` purges, the purge takes down the shadow of a freed area in a lazy section, each shadow page is freed
-//! in a pause of that section, and DEBUG_PAGEALLOC unmaps the freed page from the linear map in a section of its own: an enable
-//! inside a pause. Under `nesting-level` that warned (thread of patch v4); under `two-counters` it is a no-op, and the
-//! unmapping gets its barriers at once.
+//! `set_memory_ro` purges, the purge takes down the shadow of a freed area in a lazy section, each
+//! shadow page is freed in a pause of that section, and DEBUG_PAGEALLOC unmaps the freed page from
+//! the linear map in a section of its own: an enable inside a pause. Under `nesting-level` that
+//! warned (thread of patch v4); under `two-counters` it is a no-op, and the unmapping gets its
+//! barriers at once.
 
 use super::{Trouble, ensure, failed, recorded};
 use crate::{
@@ -46,8 +48,13 @@ pub(super) fn run() -> Result<(), Trouble> {
     let warned = warning::count() - warned;
     println!("{freed} shadow pages were freed, {warned} warnings");
     ensure!(freed > 0, "no shadow page was freed");
-    // Linux's v4 warns at the enable and at the disable of each page that is freed inside the pause.
-    let expected = if model == Model::NestingLevel { 2 * freed as usize } else { 0 };
+    // Linux's v4 warns at the enable and at the disable of each page that is freed inside the
+    // pause.
+    let expected = if model == Model::NestingLevel {
+        2 * freed as usize
+    } else {
+        0
+    };
     ensure!(warned == expected, "{warned} warnings, expected {expected}");
 
     set_memory_rw(read_only, 1).map_err(failed)?;
@@ -56,7 +63,8 @@ pub(super) fn run() -> Result<(), Trouble> {
     Ok(())
 }
 
-/// Prints the recorded functions and lazy MMU calls as a tree, with the task's state after each call.
+/// Prints the recorded functions and lazy MMU calls as a tree, with the task's state after each
+/// call.
 fn call_tree(events: &[Event], model: Model) {
     let mut depth = 0;
     let mut state = LazyMmuState::new();
@@ -64,16 +72,31 @@ fn call_tree(events: &[Event], model: Model) {
         let indent = 2 * depth;
         match event.kind {
             Kind::Enter(name) => {
-                println!("{:indent$}{name:<w$} {}", "", state.display(model), w = 50 - indent.min(50));
+                println!(
+                    "{:indent$}{name:<w$} {}",
+                    "",
+                    state.display(model),
+                    w = 50 - indent.min(50)
+                );
                 depth += 1;
             }
             Kind::Leave(_) => depth -= 1,
-            Kind::Lazy { call, state: after, arch, warning } => {
+            Kind::Lazy {
+                call,
+                state: after,
+                arch,
+                warning,
+            } => {
                 state = after;
                 let arch = arch.map_or("none", |arch| arch.name());
                 let call = alloc::format!("{call}() -> {arch}");
                 let warned = if warning.is_some() { "  WARNING" } else { "" };
-                println!("{:indent$}{call:<w$} {}{warned}", "", state.display(model), w = 50 - indent.min(50));
+                println!(
+                    "{:indent$}{call:<w$} {}{warned}",
+                    "",
+                    state.display(model),
+                    w = 50 - indent.min(50)
+                );
             }
             Kind::Store { .. } | Kind::Barrier(_) | Kind::Tlbi(_) => {}
         }

@@ -26,9 +26,9 @@ pub(crate) const ADDRESS_MASK: u64 = (1 << ADDRESS_BITS) - 1;
 /// `[63:48]` are all zero (the lower half, translated by `TTBR0_EL1`) or all one
 /// (the upper half, `TTBR1_EL1`).
 ///
-/// Bit 47 takes no part: with `T1SZ = 16` the upper half begins at
-/// `0xffff_0000_0000_0000`, other than on x86-64 (DDI 0487, chapter D8, "Supported virtual address ranges").
-/// Tagged addresses (`TCR_EL1.TBI0`/`TBI1`) are not canonical in this sense.
+/// Bit 47 takes no part: with `T1SZ = 16` the upper half begins at `0xffff_0000_0000_0000`, other
+/// than on x86-64 (DDI 0487, chapter D8, "Supported virtual address ranges"). Tagged addresses
+/// (`TCR_EL1.TBI0`/`TBI1`) are not canonical in this sense.
 ///
 /// ```
 /// use vmsa::VirtAddr;
@@ -156,7 +156,8 @@ impl VirtAddr {
 
     /// Whether the address is in the upper half, which `TTBR1_EL1` translates.
     ///
-    /// Bit 55 decides, as in the hardware (DDI 0487, chapter D8, "Selection between TTBR0 and TTBR1").
+    /// Bit 55 decides, as in the hardware (DDI 0487, chapter D8, "Selection between TTBR0 and
+    /// TTBR1").
     #[must_use]
     pub const fn is_upper(self) -> bool {
         self.0 & (1 << 55) != 0
@@ -188,10 +189,6 @@ impl VirtAddr {
     }
 
     /// The address as a `usize`, which is 64 bits wide (asserted in `lib.rs`).
-    #[allow(
-        clippy::cast_possible_truncation,
-        reason = "usize is asserted to have 64 bits"
-    )]
     const fn as_usize(self) -> usize {
         self.0 as usize
     }

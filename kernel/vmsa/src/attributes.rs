@@ -39,7 +39,8 @@ bitflags! {
         const ATTR_INDEX_1 = 1 << 3;
         /// `AttrIndx[2]`, bit 4.
         const ATTR_INDEX_2 = 1 << 4;
-        /// `NS`, bit 5: the output address is Non-secure; ignored by accesses from Non-secure state.
+        /// `NS`, bit 5: the output address is Non-secure; ignored by accesses from Non-secure
+        /// state.
         const NS = 1 << 5;
         /// `AP[1]`, bit 6: EL0 has access too.
         const AP_EL0 = 1 << 6;
@@ -128,7 +129,6 @@ impl Attributes {
 
     /// `AttrIndx` as a number, 0 to 7.
     #[must_use]
-    #[allow(clippy::cast_possible_truncation, reason = "three bits are left")]
     pub const fn memory_type(self) -> u8 {
         (self.intersection(Self::ATTR_INDEX).bits() >> 2) as u8
     }
@@ -142,8 +142,9 @@ impl Attributes {
         !self.contains(Self::AP_READ_ONLY)
     }
 
-    /// Whether EL1 may execute: `PXN` is clear, and EL0 may not write, for memory that
-    /// EL0 can write is never executable at EL1 (DDI 0487, chapter D8, direct permissions, `AP[2:1]` with `PXN`; `SCTLR_EL1.WXN` is not considered).
+    /// Whether EL1 may execute: `PXN` is clear, and EL0 may not write, for memory that EL0 can
+    /// write is never executable at EL1 (DDI 0487, chapter D8, direct permissions, `AP[2:1]` with
+    /// `PXN`; `SCTLR_EL1.WXN` is not considered).
     #[must_use]
     pub const fn is_executable_el1(self) -> bool {
         let el0_writes = self.contains(Self::AP_EL0) && self.is_writable_el1();

@@ -1,7 +1,8 @@
 //! One 64-bit entry of a stage 1 translation table, and what it says at a level.
 //!
-//! Layouts: DDI 0487, chapter D8, "VMSAv8-64 Table descriptor formats" and "VMSAv8-64
-//! Block descriptor and Page descriptor formats", 4 KiB granule, 48-bit output address (no FEAT_LPA2, no FEAT_D128).
+//! Layouts: DDI 0487, chapter D8, "VMSAv8-64 Table descriptor formats" and "VMSAv8-64 Block
+//! descriptor and Page descriptor formats", 4 KiB granule, 48-bit output address (no FEAT_LPA2, no
+//! FEAT_D128).
 
 use crate::addr::{ADDRESS_BITS, PAGE_SHIFT, PhysAddr};
 use crate::attributes::Attributes;

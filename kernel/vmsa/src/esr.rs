@@ -63,7 +63,6 @@ impl Esr {
 
     /// `EC` as a number, 0 to 63.
     #[must_use]
-    #[allow(clippy::cast_possible_truncation, reason = "six bits are left")]
     pub const fn ec_code(self) -> u8 {
         ((self.0 >> EC_SHIFT) & EC_MASK) as u8
     }
@@ -77,14 +76,12 @@ impl Esr {
 
     /// `ISS`: 25 bits, whose meaning depends on the class.
     #[must_use]
-    #[allow(clippy::cast_possible_truncation, reason = "25 bits are left")]
     pub const fn iss(self) -> u32 {
         (self.0 & ISS_MASK) as u32
     }
 
     /// `ISS2`: 24 more bits, zero without the features that define them.
     #[must_use]
-    #[allow(clippy::cast_possible_truncation, reason = "24 bits are left")]
     pub const fn iss2(self) -> u32 {
         ((self.0 >> ISS2_SHIFT) & ISS2_MASK) as u32
     }
@@ -123,7 +120,6 @@ impl Esr {
 
     /// The immediate of a `BRK` instruction; `None` for other classes.
     #[must_use]
-    #[allow(clippy::cast_possible_truncation, reason = "the field is ISS[15:0]")]
     pub const fn brk_immediate(self) -> Option<u16> {
         match self.ec() {
             ExceptionClass::BrkAarch64 => Some(self.iss() as u16),

@@ -9,7 +9,8 @@ pub const PTRS_PER_TABLE: usize = 512;
 /// Index bits that one level resolves: log2 of [`PTRS_PER_TABLE`].
 const INDEX_BITS: u32 = 9;
 
-/// A level of the translation table walk (DDI 0487, chapter D8, "Translation using the 4KB granule").
+/// A level of the translation table walk (DDI 0487, chapter D8, "Translation using the 4KB
+/// granule").
 ///
 /// ```
 /// use vmsa::{Level, VirtAddr};
@@ -55,7 +56,6 @@ impl Level {
 
     /// Which of a table's entries translates `address` at this level; below [`PTRS_PER_TABLE`].
     #[must_use]
-    #[allow(clippy::cast_possible_truncation, reason = "nine bits are left")]
     pub const fn index(self, address: VirtAddr) -> usize {
         ((address.as_u64() >> self.shift()) & (PTRS_PER_TABLE as u64 - 1)) as usize
     }

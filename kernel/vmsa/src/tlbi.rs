@@ -107,7 +107,6 @@ impl Operand {
 
     /// The ASID field.
     #[must_use]
-    #[allow(clippy::cast_possible_truncation, reason = "sixteen bits are left")]
     pub const fn asid(self) -> u16 {
         field(self.0, ASID_SHIFT, 16) as u16
     }
@@ -187,7 +186,6 @@ impl RangeOperand {
 
     /// How many pages are invalidated.
     #[must_use]
-    #[allow(clippy::cast_possible_truncation, reason = "two bits are left")]
     pub const fn pages(self) -> u64 {
         range_op_pages(
             field(self.0, SCALE_SHIFT, 2) as u32,
@@ -197,7 +195,6 @@ impl RangeOperand {
 
     /// The ASID field.
     #[must_use]
-    #[allow(clippy::cast_possible_truncation, reason = "sixteen bits are left")]
     pub const fn asid(self) -> u16 {
         field(self.0, ASID_SHIFT, 16) as u16
     }
@@ -306,7 +303,8 @@ const fn field(bits: u64, shift: u32, width: u32) -> u64 {
     (bits >> shift) & ((1 << width) - 1)
 }
 
-/// The address whose lowest `width` bits are those of `bits`, the rest copies of the highest of them.
+/// The address whose lowest `width` bits are those of `bits`, the rest copies of the highest of
+/// them.
 #[allow(
     clippy::cast_possible_wrap,
     clippy::cast_sign_loss,

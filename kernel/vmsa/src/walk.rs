@@ -86,8 +86,9 @@ pub const fn entry_address(table: PhysAddr, level: Level, va: VirtAddr) -> PhysA
 // A table is one frame.
 const _: () = assert!(PTRS_PER_TABLE as u64 * DESCRIPTOR_BYTES == crate::addr::PAGE_SIZE);
 
-/// Walks the tables under the level 0 table `root` for `va`, as the hardware would
-/// (DDI 0487, chapter D8, "Translation process"), reading each entry with `read`, which is given its physical address.
+/// Walks the tables under the level 0 table `root` for `va`, as the hardware would (DDI 0487,
+/// chapter D8, "Translation process"), reading each entry with `read`, which is given its physical
+/// address.
 ///
 /// `root` is the base address of `TTBR1_EL1` for an upper-half address, else of `TTBR0_EL1`.
 /// The walk does not look at TLBs: it tells what the tables say now.

@@ -4,10 +4,11 @@
 //! it is used here but the names of its types. A row says: this call, in this context, with this
 //! token, from these states, leads to that state, that arch hook, that warning.
 //!
-//! `n` is the count of open sections, `p` that of pauses, `on` the flag. A state is `*`, a number, or
-//! an inclusive range such as `1..254`; `2..` has no end. A next state is `=`, `up`, `down`, or a number.
-//! The last two columns: the token that comes back, and whether the call was ignored, so that no
-//! matching call is owed. Exactly one row fits any state that can be reached: the reader checks.
+//! `n` is the count of open sections, `p` that of pauses, `on` the flag. A state is `*`, a number,
+//! or an inclusive range such as `1..254`; `2..` has no end. A next state is `=`, `up`, `down`, or
+//! a number. The last two columns: the token that comes back, and whether the call was ignored, so
+//! that no matching call is owed. Exactly one row fits any state that can be reached: the reader
+//! checks.
 
 use lazy_mmu::{ArchCall, Model, Token, Warning};
 
@@ -96,9 +97,9 @@ active  task      *       | 0 0 1  | = = =  | yes   -             | -       -
 active  interrupt *       | 0 0 *  | = = =  | no    -             | -       -
 ";
 
-/// v4 of the nesting series, patches 7 and 12. The helpers carry on after a `VM_WARN_ON`, so a misplaced
-/// call does what it does: resume outside a section leaves the mode on. Saturation is ours; the
-/// hook is that of the branch Linux takes when the `u8` wraps.
+/// v4 of the nesting series, patches 7 and 12. The helpers carry on after a `VM_WARN_ON`, so a
+/// misplaced call does what it does: resume outside a section leaves the mode on. Saturation is
+/// ours; the hook is that of the branch Linux takes when the `u8` wraps.
 const NESTING_LEVEL: &str = "
 # call  context   token   | n      p on | n    p on | hook  warning              | token   ignored
 enable  interrupt *       | *      0 *  | =    = =  | -     -                    | default ignored

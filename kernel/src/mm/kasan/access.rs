@@ -1,15 +1,11 @@
 //! Checked loads and stores, as a compiler that instruments for KASAN would make them.
 //!
-//! The shadow is asked first; a forbidden access is reported and not made. What the shadow allows may still fault, which is survived
-//! and returned.
+//! The shadow is asked first; a forbidden access is reported and not made. What the shadow allows
+//! may still fault, which is survived and returned.
 
 use super::{report, shadow};
 use crate::{
-    arch::{
-        backtrace::from_here,
-        fault::Fault,
-        fixup,
-    },
+    arch::{backtrace::from_here, fault::Fault, fixup},
     mm::linear_map,
 };
 use vmsa::VirtAddr;
@@ -27,7 +23,9 @@ pub enum Error {
 pub(super) fn read_shadow(at: VirtAddr) -> Option<u8> {
     let (entry, _) = linear_map::kernel().leaf(at)?;
     // SAFETY: the page is mapped, and shadow bytes are plain data that only this CPU writes.
-    entry.is_valid().then(|| unsafe { at.as_ptr::<u8>().read_volatile() })
+    entry
+        .is_valid()
+        .then(|| unsafe { at.as_ptr::<u8>().read_volatile() })
 }
 
 /// Whether an access of `length` bytes at `va` may be made; if not, a report is printed.

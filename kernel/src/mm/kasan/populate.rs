@@ -1,8 +1,9 @@
 //! Backing the shadow of vmalloc areas with pages, and taking them away again.
 //!
-//! The callbacks run in the lazy section of the walk that calls them, and each pauses it: they fill a page and map it, or unmap a page
-//! and free it, and both must hold before they go on (Linux `c519c3c0a113`). Freeing the page inside the pause is
-//! what ended the model `nesting-level`: DEBUG_PAGEALLOC takes the page out of the linear map, in a section of its own.
+//! The callbacks run in the lazy section of the walk that calls them, and each pauses it: they fill
+//! a page and map it, or unmap a page and free it, and both must hold before they go on (Linux
+//! `c519c3c0a113`). Freeing the page inside the pause is what ended the model `nesting-level`:
+//! DEBUG_PAGEALLOC takes the page out of the linear map, in a section of its own.
 
 use super::shadow::{SPAN, VMALLOC_INVALID, shadow_of};
 use crate::{
@@ -41,8 +42,8 @@ pub struct Stats {
     pub populated: u64,
     /// Unmapped and freed.
     pub depopulated: u64,
-    /// Of those, still freed with their TLB flush outstanding: the accepted window "shadow between depopulate and flush"
-    /// is open for them.
+    /// Of those, still freed with their TLB flush outstanding: the accepted window "shadow between
+    /// depopulate and flush" is open for them.
     pub before_flush: u64,
 }
 
@@ -55,12 +56,14 @@ pub fn stats() -> Stats {
     }
 }
 
-/// Maps the shadow of the linear map and of the image, in tables that no walker reads yet: everywhere the same page of
-/// zeroes, read-only, through the same three tables.
+/// Maps the shadow of the linear map and of the image, in tables that no walker reads yet:
+/// everywhere the same page of zeroes, read-only, through the same three tables.
 ///
 /// # Errors
 /// [`page_table::Error::OutOfMemory`].
-pub fn map_shared_shadow<M: TableMemory>(tables: &mut PageTable<M>) -> Result<(), page_table::Error> {
+pub fn map_shared_shadow<M: TableMemory>(
+    tables: &mut PageTable<M>,
+) -> Result<(), page_table::Error> {
     let zeroes = tables.new_table()?;
     let leaves = tables.new_table()?;
     let middle = tables.new_table()?;
@@ -89,8 +92,8 @@ fn shadow_pages(range: PageRange) -> Option<PageRange> {
     PageRange::new(first, (last - first) / PAGE_SIZE + 1)
 }
 
-/// Backs the shadow of a new vmalloc area with pages, where neighbours have not done so already, and says of all of it that
-/// nothing may be accessed yet.
+/// Backs the shadow of a new vmalloc area with pages, where neighbours have not done so already,
+/// and says of all of it that nothing may be accessed yet.
 ///
 /// # Errors
 /// [`OutOfMemory`]; nothing has been mapped.
@@ -102,8 +105,8 @@ pub fn populate_vmalloc(area: PageRange) -> Result<(), OutOfMemory> {
     let shadow = shadow_pages(area).ok_or(OutOfMemory)?;
     let mut kernel = linear_map::kernel();
     kernel.prepare(shadow).map_err(|_| OutOfMemory)?;
-    // All pages come before the walk: nothing allocates in its section (Linux `b6ea95a34cbd` learnt it from an
-    // allocation that slept there).
+    // All pages come before the walk: nothing allocates in its section (Linux `b6ea95a34cbd` learnt
+    // it from an allocation that slept there).
     let mut present = 0;
     kernel.visit(shadow, &mut |_, _, _| present += 1);
     let list = page_alloc::allocate_list(shadow.pages() - present)?;
@@ -116,7 +119,9 @@ pub fn populate_vmalloc(area: PageRange) -> Result<(), OutOfMemory> {
             if !old.is_none() {
                 return Ok(());
             }
-            let Some(frame) = frames.next() else { return Ok(()) };
+            let Some(frame) = frames.next() else {
+                return Ok(());
+            };
             fill(frame, VMALLOC_INVALID);
             let new = Descriptor::leaf(Level::L3, frame.start(), Attributes::KERNEL_DATA);
             leaf.set(old, new.unwrap_or(Descriptor::INVALID));
@@ -135,18 +140,27 @@ pub fn populate_vmalloc(area: PageRange) -> Result<(), OutOfMemory> {
 
 fn fill(frame: Frame, byte: u8) {
     // SAFETY: the frame has just been allocated and is nobody else's; the linear map maps it.
-    unsafe { linear_map::virt(frame.start()).as_mut_ptr::<u8>().write_bytes(byte, PAGE_SIZE as usize) };
+    unsafe {
+        linear_map::virt(frame.start())
+            .as_mut_ptr::<u8>()
+            .write_bytes(byte, PAGE_SIZE as usize);
+    };
 }
 
-/// Frees the shadow pages whose whole 32 KiB lies in `free`, a range of vmalloc space that nobody can be given
-/// meanwhile. Returns their range in the shadow, which the caller must flush before anyone is given an address of `free`.
+/// Frees the shadow pages whose whole 32 KiB lies in `free`, a range of vmalloc space that nobody
+/// can be given meanwhile. Returns their range in the shadow, which the caller must flush before
+/// anyone is given an address of `free`.
 pub fn release_vmalloc(free: PageRange) -> Option<MustFlush> {
     if !is_on() {
         return None;
     }
     let _span = span("kasan_release_vmalloc");
     let first = free.start().align_up(SPAN)?;
-    let end = free.start().align_down(PAGE_SIZE).checked_add(free.bytes())?.align_down(SPAN);
+    let end = free
+        .start()
+        .align_down(PAGE_SIZE)
+        .checked_add(free.bytes())?
+        .align_down(SPAN);
     if end <= first {
         return None;
     }
@@ -194,12 +208,15 @@ impl MustFlush {
     }
 }
 
-/// Says that the first `size` bytes of an area may be accessed, and the rest of the last granule may not.
+/// Says that the first `size` bytes of an area may be accessed, and the rest of the last granule
+/// may not.
 pub fn unpoison(start: VirtAddr, size: u64) {
     if !is_on() {
         return;
     }
-    let Some(shadow) = shadow_of(start) else { return };
+    let Some(shadow) = shadow_of(start) else {
+        return;
+    };
     let shadow = shadow.as_mut_ptr::<u8>();
     let whole = (size / 8) as usize;
     // SAFETY: the area is the caller's, and so the shadow of it, which populate_vmalloc has mapped.
@@ -216,13 +233,20 @@ pub fn poison(area: PageRange) {
     if !is_on() || !VMALLOC.contains(area.start()) {
         return;
     }
-    let Some(shadow) = shadow_of(area.start()) else { return };
+    let Some(shadow) = shadow_of(area.start()) else {
+        return;
+    };
     // SAFETY: as in `unpoison`.
-    unsafe { shadow.as_mut_ptr::<u8>().write_bytes(VMALLOC_INVALID, (area.bytes() / 8) as usize) };
+    unsafe {
+        shadow
+            .as_mut_ptr::<u8>()
+            .write_bytes(VMALLOC_INVALID, (area.bytes() / 8) as usize);
+    };
 }
 
 const _: () = {
-    // The shared tables are linked whole, so the parts must start and end where entries of these levels do.
+    // The shared tables are linked whole, so the parts must start and end where entries of these
+    // levels do.
     assert!((LINEAR.bytes() / 8).is_multiple_of(Level::L0.bytes()));
     assert!((IMAGE.bytes() / 8).is_multiple_of(Level::L2.bytes()));
     assert!(SHADOW.start().is_aligned(Level::L0.bytes()));

@@ -12,7 +12,8 @@ use core::{
 use spin::Once;
 use vmsa::VirtAddr;
 
-/// Says what an address belongs to; bring-up installs it, since who owns addresses is above this room.
+/// Says what an address belongs to; bring-up installs it, since who owns addresses is above this
+/// room.
 pub type Describe = fn(VirtAddr, &mut dyn Write) -> fmt::Result;
 
 static DESCRIBE: Once<Describe> = Once::new();
@@ -36,17 +37,36 @@ pub struct Kind(pub &'static str);
 const ROW: u64 = 16;
 const ROWS_AROUND: u64 = 2;
 
-/// Prints the report of an access of `length` bytes at `va`, of which `bad` is the first that is forbidden.
-pub(super) fn print(va: VirtAddr, length: u64, write: bool, bad: VirtAddr, places: Backtrace<ThisCpu>) -> Kind {
+/// Prints the report of an access of `length` bytes at `va`, of which `bad` is the first that is
+/// forbidden.
+pub(super) fn print(
+    va: VirtAddr,
+    length: u64,
+    write: bool,
+    bad: VirtAddr,
+    places: Backtrace<ThisCpu>,
+) -> Kind {
     REPORTS.fetch_add(1, Ordering::Relaxed);
     let shadow = shadow::shadow_of(bad);
     let byte = shadow.and_then(read_shadow);
-    let next = shadow.and_then(|at| at.checked_add(1)).and_then(read_shadow);
+    let next = shadow
+        .and_then(|at| at.checked_add(1))
+        .and_then(read_shadow);
     let kind = match byte {
         Some(byte) => shadow::kind_of(byte, next),
         None => "wild-memory-access",
     };
-    log::error!("{}", Report { kind, va, length, write, shadow, places: core::cell::RefCell::new(places) });
+    log::error!(
+        "{}",
+        Report {
+            kind,
+            va,
+            length,
+            write,
+            shadow,
+            places: core::cell::RefCell::new(places)
+        }
+    );
     Kind(kind)
 }
 
@@ -71,9 +91,15 @@ impl fmt::Display for Report {
             None => writeln!(f, "BUG: KASAN: {}", self.kind)?,
         }
         let address = self.va.as_u64();
-        writeln!(f, "{access} of size {} at addr {address:016x} by task {}/{}", self.length, task.name, task.id)?;
+        writeln!(
+            f,
+            "{access} of size {} at addr {address:016x} by task {}/{}",
+            self.length, task.name, task.id
+        )?;
         writeln!(f, "\nCall trace:")?;
-        places.by_ref().try_for_each(|place| writeln!(f, "  {place}"))?;
+        places
+            .by_ref()
+            .try_for_each(|place| writeln!(f, "  {place}"))?;
         writeln!(f)?;
         if let Some(describe) = DESCRIBE.get() {
             describe(self.va, f)?;
@@ -90,10 +116,15 @@ impl Report {
         writeln!(f, "\nMemory state around the buggy address:")?;
         let middle = bad.align_down(ROW);
         for row in 0..=2 * ROWS_AROUND {
-            let Some(row) = middle.checked_sub(ROWS_AROUND * ROW).and_then(|first| first.checked_add(row * ROW)) else {
+            let Some(row) = middle
+                .checked_sub(ROWS_AROUND * ROW)
+                .and_then(|first| first.checked_add(row * ROW))
+            else {
                 continue;
             };
-            let Some(memory) = shadow::memory_of(row) else { continue };
+            let Some(memory) = shadow::memory_of(row) else {
+                continue;
+            };
             let mark = if row == middle { '>' } else { ' ' };
             write!(f, "{mark}{:016x}:", memory.as_u64())?;
             for at in 0..ROW {

@@ -7,12 +7,15 @@ use vmsa::VirtAddr;
 pub const GRANULE: u64 = 8;
 /// Bytes that a page of shadow speaks of (KASAN_MEMORY_PER_SHADOW_PAGE): 32 KiB.
 pub const SPAN: u64 = GRANULE * vmsa::PAGE_SIZE;
-/// No byte may be accessed: vmalloc space without an area, or behind its end (KASAN_VMALLOC_INVALID).
+/// No byte may be accessed: vmalloc space without an area, or behind its end
+/// (KASAN_VMALLOC_INVALID).
 pub const VMALLOC_INVALID: u8 = 0xf8;
 
 /// The shadow byte for the granule of `va`, which is in the upper half.
 pub fn shadow_of(va: VirtAddr) -> Option<VirtAddr> {
-    (va >= LINEAR.start()).then(|| VirtAddr::new((va.as_u64() >> 3) + SHADOW_OFFSET)).flatten()
+    (va >= LINEAR.start())
+        .then(|| VirtAddr::new((va.as_u64() >> 3) + SHADOW_OFFSET))
+        .flatten()
 }
 
 /// The first byte of the granule that a shadow byte speaks of.
@@ -20,15 +23,20 @@ pub fn memory_of(shadow: VirtAddr) -> Option<VirtAddr> {
     VirtAddr::new(shadow.as_u64().wrapping_sub(SHADOW_OFFSET) << 3)
 }
 
-/// The first byte of `length` bytes from `va` on that may not be accessed. `read` gives the shadow byte at an address,
-/// or `None` where there is no shadow: nothing may be accessed there.
-pub fn first_bad_byte(va: VirtAddr, length: u64, read: impl Fn(VirtAddr) -> Option<u8>) -> Option<VirtAddr> {
+/// The first byte of `length` bytes from `va` on that may not be accessed. `read` gives the shadow
+/// byte at an address, or `None` where there is no shadow: nothing may be accessed there.
+pub fn first_bad_byte(
+    va: VirtAddr,
+    length: u64,
+    read: impl Fn(VirtAddr) -> Option<u8>,
+) -> Option<VirtAddr> {
     let mut at = va;
     let last = va.checked_add(length.checked_sub(1)?)?;
     loop {
         let granule = at.align_down(GRANULE);
         let end = (granule + (GRANULE - 1)).min(last);
-        // As a signed byte: 0 allows all of the granule, k > 0 its first k bytes, a negative one none.
+        // As a signed byte: 0 allows all of the granule, k > 0 its first k bytes, a negative one
+        // none.
         let allowed = match shadow_of(at).and_then(&read).map(u8::cast_signed) {
             Some(0) => GRANULE,
             Some(k @ 1..) => k.unsigned_abs().into(),
@@ -44,8 +52,8 @@ pub fn first_bad_byte(va: VirtAddr, length: u64, read: impl Fn(VirtAddr) -> Opti
     }
 }
 
-/// What a report calls an access that a shadow byte forbids. `next` is the byte behind it: a partial granule is
-/// judged by what follows it.
+/// What a report calls an access that a shadow byte forbids. `next` is the byte behind it: a
+/// partial granule is judged by what follows it.
 pub fn kind_of(shadow: u8, next: Option<u8>) -> &'static str {
     match (shadow, next) {
         (VMALLOC_INVALID, _) | (1..=7, Some(VMALLOC_INVALID)) => "vmalloc-out-of-bounds",
@@ -79,11 +87,24 @@ mod tests {
 
     #[test]
     fn the_constants_are_those_of_linux() {
-        // The oops of the v4 thread: x9 is the offset, and x28 = ffff700010014000 a shadow address of vmalloc space.
+        // The oops of the v4 thread: x9 is the offset, and x28 = ffff700010014000 a shadow address
+        // of vmalloc space.
         assert_eq!(shadow_of(at(0)).unwrap().as_u64(), 0xffff_7000_1000_0000);
-        assert_eq!(shadow_of(VirtAddr::literal(0xffff_0000_0000_0000)).unwrap().as_u64(), 0xffff_6000_0000_0000);
-        assert_eq!(memory_of(shadow_of(at(0x1238)).unwrap()).unwrap(), at(0x1238));
-        assert_eq!(shadow_of(VirtAddr::literal(0x1000)), None, "the lower half has none");
+        assert_eq!(
+            shadow_of(VirtAddr::literal(0xffff_0000_0000_0000))
+                .unwrap()
+                .as_u64(),
+            0xffff_6000_0000_0000
+        );
+        assert_eq!(
+            memory_of(shadow_of(at(0x1238)).unwrap()).unwrap(),
+            at(0x1238)
+        );
+        assert_eq!(
+            shadow_of(VirtAddr::literal(0x1000)),
+            None,
+            "the lower half has none"
+        );
     }
 
     #[test]

@@ -1,7 +1,9 @@
-//! The buddy system as a value: which frames are free, in blocks of 2^order, over metadata that it is lent.
+//! The buddy system as a value: which frames are free, in blocks of 2^order, over metadata that it
+//! is lent.
 //!
-//! Every block, free or allocated, has one head: its first page, which holds the block's state and order. All other
-//! pages of a block are bodies. So one look at a page tells whether it may be freed, and with which order.
+//! Every block, free or allocated, has one head: its first page, which holds the block's state and
+//! order. All other pages of a block are bodies. So one look at a page tells whether it may be
+//! freed, and with which order.
 
 use super::{FreeError, OutOfMemory};
 use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering::Relaxed};
@@ -19,7 +21,8 @@ const NONE: u32 = u32::MAX;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 enum State {
-    /// Not the first page of a block, or never given to the allocator. Zero, so that zeroed metadata says so of every page.
+    /// Not the first page of a block, or never given to the allocator. Zero, so that zeroed
+    /// metadata says so of every page.
     Body = 0,
     /// The head of a block in a free list.
     Free = 1,
@@ -31,12 +34,14 @@ enum State {
 
 /// What the allocator knows of a page: 16 bytes, none of them in the page.
 ///
-/// The fields are atomics without any order: those of a free page are guarded by the allocator's lock, those of an
-/// allocated one belong to its owner, who may chain pages through them ([`PageList`]) without a lock.
+/// The fields are atomics without any order: those of a free page are guarded by the allocator's
+/// lock, those of an allocated one belong to its owner, who may chain pages through them
+/// ([`PageList`]) without a lock.
 #[derive(Debug)]
 #[repr(C)]
 pub struct PageMeta {
-    /// The neighbours in a list, as page indices: of free blocks of one order, or a [`PageList`] (`next` alone).
+    /// The neighbours in a list, as page indices: of free blocks of one order, or a [`PageList`]
+    /// (`next` alone).
     next: AtomicU32,
     previous: AtomicU32,
     /// [`State`] in the low byte, the block's order above it.
@@ -50,6 +55,10 @@ pub struct PageMeta {
 
 impl PageMeta {
     /// A page that the allocator does not own. All bits are zero.
+    #[expect(
+        clippy::declare_interior_mutable_const,
+        reason = "an initial value, copied into metadata"
+    )]
     pub const RESERVED: Self = Self {
         next: AtomicU32::new(0),
         previous: AtomicU32::new(0),
@@ -90,7 +99,8 @@ const fn head(state: State, order: u8) -> u16 {
 
 const _: () = assert!(size_of::<PageMeta>() == 16);
 
-/// Single pages in a chain through their metadata: as many as there are pages, in no memory of its own.
+/// Single pages in a chain through their metadata: as many as there are pages, in no memory of its
+/// own.
 ///
 /// Whoever has the list owns its pages. Dropping it loses them.
 #[derive(Debug)]
@@ -142,7 +152,9 @@ impl<'a> PageList<'a> {
         if self.count == 0 {
             self.first = index as u32;
         } else {
-            self.map.meta[self.last as usize].next.store(index as u32, Relaxed);
+            self.map.meta[self.last as usize]
+                .next
+                .store(index as u32, Relaxed);
         }
         self.last = index as u32;
         self.count += 1;
@@ -165,7 +177,8 @@ impl Map<'_> {
 
     #[inline]
     fn frame(&self, index: usize) -> Frame {
-        Frame::from_number(self.base + index as u64).expect("frames of the metadata are physical frames")
+        Frame::from_number(self.base + index as u64)
+            .expect("frames of the metadata are physical frames")
     }
 
     /// Takes a block out of use: its index.
@@ -230,13 +243,24 @@ impl<'a> Buddy<'a> {
     /// An allocator of the frames `base..base + meta.len()`, all reserved so far.
     pub fn new(base: Frame, meta: &'a [PageMeta]) -> Self {
         debug_assert!(meta.len() < NONE as usize);
-        let map = Map { meta, base: base.number() };
-        Self { map, lists: [NONE; ORDERS], nonempty: 0, free: 0, managed: 0 }
+        let map = Map {
+            meta,
+            base: base.number(),
+        };
+        Self {
+            map,
+            lists: [NONE; ORDERS],
+            nonempty: 0,
+            free: 0,
+            managed: 0,
+        }
     }
 
     /// Gives the frames `first..first + count` to the allocator. They must be RAM that nobody uses.
     pub fn add(&mut self, first: Frame, count: u64) {
-        let Some(start) = self.map.index(first) else { return };
+        let Some(start) = self.map.index(first) else {
+            return;
+        };
         let end = (start + count as usize).min(self.map.meta.len());
         for meta in &self.map.meta[start..end] {
             meta.managed.store(true, Relaxed);
@@ -257,13 +281,21 @@ impl<'a> Buddy<'a> {
 
     /// Whether the frame lies in a free block.
     pub fn is_free(&self, frame: Frame) -> bool {
-        let head = self.map.index(frame).and_then(|index| self.map.head_of(index));
+        let head = self
+            .map
+            .index(frame)
+            .and_then(|index| self.map.head_of(index));
         head.is_some_and(|head| self.map.meta[head].state() == State::Free)
     }
 
     /// A list without pages.
     pub fn empty_list(&self) -> PageList<'a> {
-        PageList { map: self.map, first: NONE, last: NONE, count: 0 }
+        PageList {
+            map: self.map,
+            first: NONE,
+            last: NONE,
+            count: 0,
+        }
     }
 
     /// Takes a block of 2^`order` frames.
@@ -293,8 +325,9 @@ impl<'a> Buddy<'a> {
         let mut list = self.empty_list();
         let mut left = count;
         while left > 0 {
-            // The largest order that is not more than what is wanted, or else the largest block that there is: then every
-            // block is smaller than that, and `free` says that there are enough of them.
+            // The largest order that is not more than what is wanted, or else the largest block
+            // that there is: then every block is smaller than that, and `free` says that there are
+            // enough of them.
             let wanted = (left.ilog2() as u8).min(MAX_ORDER);
             let (index, order) = match self.take_at_least(wanted) {
                 Ok((index, order)) => {
@@ -341,7 +374,8 @@ impl<'a> Buddy<'a> {
         self.insert(index, order);
     }
 
-    /// Makes the pages of a list available, in use until now or given up. Runs of adjacent frames become blocks at once.
+    /// Makes the pages of a list available, in use until now or given up. Runs of adjacent frames
+    /// become blocks at once.
     pub fn release_list(&mut self, list: PageList<'a>) {
         let mut next = list.first as usize;
         let mut left = list.count;
@@ -371,7 +405,9 @@ impl<'a> Buddy<'a> {
 
     /// What [`set_poisoned`](Self::set_poisoned) last said.
     pub fn is_poisoned(&self, frame: Frame) -> bool {
-        self.map.index(frame).is_some_and(|index| self.map.meta[index].poisoned.load(Relaxed))
+        self.map
+            .index(frame)
+            .is_some_and(|index| self.map.meta[index].poisoned.load(Relaxed))
     }
 
     /// Puts the pages `start..end`, all bodies, into the free lists as the largest aligned blocks.
@@ -391,7 +427,9 @@ impl<'a> Buddy<'a> {
     fn insert(&mut self, mut index: usize, mut order: u8) {
         while order < MAX_ORDER {
             let buddy = (self.map.base + index as u64) ^ (1 << order);
-            let Some(other) = buddy.checked_sub(self.map.base).map(|i| i as usize) else { break };
+            let Some(other) = buddy.checked_sub(self.map.base).map(|i| i as usize) else {
+                break;
+            };
             match self.map.meta.get(other) {
                 Some(meta) if meta.is(State::Free, order) => {}
                 _ => break,
@@ -437,7 +475,9 @@ impl<'a> Buddy<'a> {
         meta.next.store(first, Relaxed);
         meta.previous.store(NONE, Relaxed);
         if first != NONE {
-            self.map.meta[first as usize].previous.store(index as u32, Relaxed);
+            self.map.meta[first as usize]
+                .previous
+                .store(index as u32, Relaxed);
         }
         self.lists[order as usize] = index as u32;
         self.nonempty |= 1 << order;
@@ -447,7 +487,9 @@ impl<'a> Buddy<'a> {
         let meta = &self.map.meta[index];
         let (next, previous) = (meta.next.load(Relaxed), meta.previous.load(Relaxed));
         if next != NONE {
-            self.map.meta[next as usize].previous.store(previous, Relaxed);
+            self.map.meta[next as usize]
+                .previous
+                .store(previous, Relaxed);
         }
         if previous != NONE {
             self.map.meta[previous as usize].next.store(next, Relaxed);

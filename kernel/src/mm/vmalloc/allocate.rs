@@ -22,7 +22,8 @@ use vmsa::{Attributes, Descriptor, Frame, Level, PAGE_SIZE, PageRange, VirtAddr}
 /// Why there is no area. Whatever had been taken for it has been given back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
-    /// No bytes were asked for, more than the address space has, or an alignment that is no power of two.
+    /// No bytes were asked for, more than the address space has, or an alignment that is no power
+    /// of two.
     Invalid,
     /// More pages than the machine has.
     TooLarge,
@@ -94,7 +95,11 @@ pub struct Stats {
 /// How the space is used.
 pub fn stats() -> Stats {
     let state = STATE.lock();
-    Stats { free: state.free.pages(), areas: state.busy.count(), lazy: state.lazy.pages() }
+    Stats {
+        free: state.free.pages(),
+        areas: state.busy.count(),
+        lazy: state.lazy.pages(),
+    }
 }
 
 /// An area in use.
@@ -123,8 +128,8 @@ pub fn find(va: VirtAddr) -> Option<Area> {
     })
 }
 
-/// Allocates `size` bytes, rounded up to pages, at the lowest address that is free. The contents are whatever was in the
-/// pages.
+/// Allocates `size` bytes, rounded up to pages, at the lowest address that is free. The contents
+/// are whatever was in the pages.
 ///
 /// # Errors
 /// [`Error`].
@@ -213,7 +218,11 @@ fn take(
         TakeError::NoMemory => Error::OutOfMemory,
         TakeError::Invalid => Error::Invalid,
     })?;
-    area.set_info(AreaInfo { requested, caller: Some(caller), kind });
+    area.set_info(AreaInfo {
+        requested,
+        caller: Some(caller),
+        kind,
+    });
     match kasan::populate_vmalloc(area.range()) {
         Ok(()) => Ok(area),
         Err(OutOfMemory) => Err(give_back(area, Error::OutOfMemory)),
@@ -221,22 +230,31 @@ fn take(
 }
 
 /// Maps the pages of an area but for its guard page.
-fn map(area: &OwnedArea, frames: impl Iterator<Item = Frame>, attributes: Attributes) -> Result<(), Error> {
-    let Some(range) = PageRange::new(area.start(), area.pages() - 1) else { return Err(Error::Invalid) };
+fn map(
+    area: &OwnedArea,
+    frames: impl Iterator<Item = Frame>,
+    attributes: Attributes,
+) -> Result<(), Error> {
+    let Some(range) = PageRange::new(area.start(), area.pages() - 1) else {
+        return Err(Error::Invalid);
+    };
     let mut frames = frames;
     let mapped = linear_map::kernel().apply_to_page_range(range, |leaf| {
         let old = leaf.get();
         if !old.is_none() {
             return Err(page_table::Error::Occupied(leaf.va()));
         }
-        let frame = frames.next().ok_or(page_table::Error::NotMapped(leaf.va()))?;
+        let frame = frames
+            .next()
+            .ok_or(page_table::Error::NotMapped(leaf.va()))?;
         let new = Descriptor::leaf(Level::L3, frame.start(), attributes);
         leaf.set(old, new.ok_or(page_table::Error::NotMapped(leaf.va()))?);
         Ok(())
     });
     mapped.map_err(|error| match error {
         page_table::Error::OutOfMemory => Error::OutOfMemory,
-        // Free addresses are not mapped, and there is a frame for each page: the tables are not what they should be.
+        // Free addresses are not mapped, and there is a frame for each page: the tables are not
+        // what they should be.
         other => unreachable!("mapping a new area: {other}"),
     })
 }
@@ -255,7 +273,8 @@ fn give_back(area: OwnedArea, error: Error) -> Error {
     error
 }
 
-/// Frees what [`vmalloc`] returned. Its pages are free at once; a TLB may know the addresses until the purge.
+/// Frees what [`vmalloc`] returned. Its pages are free at once; a TLB may know the addresses until
+/// the purge.
 ///
 /// # Errors
 /// [`Error::NoArea`], after a report; nothing has changed.
@@ -295,18 +314,31 @@ pub fn vunmap(start: VirtAddr) -> Result<(), Error> {
 fn remove(start: VirtAddr, kind: AreaKind, what: &str) -> Result<OwnedArea, Error> {
     let area = {
         let mut state = STATE.lock();
-        let right = state.busy.find(start).is_some_and(|area| area.info().kind == kind);
-        if right { state.busy.remove(start) } else { None }
+        let right = state
+            .busy
+            .find(start)
+            .is_some_and(|area| area.info().kind == kind);
+        if right {
+            state.busy.remove(start)
+        } else {
+            None
+        }
     };
     area.ok_or_else(|| {
-        log::error!("BUG: {what}({start}) at {}: no such area starts there", Location::caller());
+        log::error!(
+            "BUG: {what}({start}) at {}: no such area starts there",
+            Location::caller()
+        );
         Error::NoArea(start)
     })
 }
 
-/// Clears the leaves of an area and tells of each frame. No flush, but with DEBUG_PAGEALLOC: the purge makes it.
+/// Clears the leaves of an area and tells of each frame. No flush, but with DEBUG_PAGEALLOC: the
+/// purge makes it.
 fn unmap(area: &OwnedArea, mut each: impl FnMut(Frame)) {
-    let Some(range) = PageRange::new(area.start(), area.pages() - 1) else { return };
+    let Some(range) = PageRange::new(area.start(), area.pages() - 1) else {
+        return;
+    };
     linear_map::kernel()
         .apply_to_existing_page_range(range, |leaf| {
             if let Some(pa) = leaf.take().output_ignoring_valid(Level::L3) {

@@ -28,13 +28,20 @@ pub fn vmallocinfo(out: &mut dyn fmt::Write) -> fmt::Result {
 
 fn line(out: &mut dyn fmt::Write, start: VirtAddr, pages: u64) -> fmt::Result {
     let size = pages * vmsa::PAGE_SIZE;
-    write!(out, "{:#018x}-{:#018x} {size:7}", start.as_u64(), start.as_u64() + size)
+    write!(
+        out,
+        "{:#018x}-{:#018x} {size:7}",
+        start.as_u64(),
+        start.as_u64() + size
+    )
 }
 
 /// Says which area an address belongs to, for reports.
 pub fn describe(va: VirtAddr, out: &mut dyn fmt::Write) -> fmt::Result {
     // A report must not wait for a lock that the code it is about holds.
-    let Some(state) = STATE.try_lock() else { return Ok(()) };
+    let Some(state) = STATE.try_lock() else {
+        return Ok(());
+    };
     if let Some(area) = state.busy.find_containing(va) {
         let end = area.start().as_u64() + area.pages() * vmsa::PAGE_SIZE;
         let info = area.info();
@@ -43,12 +50,20 @@ pub fn describe(va: VirtAddr, out: &mut dyn fmt::Write) -> fmt::Result {
             writeln!(out, "BUG: overrun: {va} is in the guard page behind")?;
         }
         writeln!(out, "The buggy address belongs to the virtual mapping at")?;
-        writeln!(out, " [{:016x}, {end:016x}) of {} bytes created by:", area.start().as_u64(), info.requested)?;
+        writeln!(
+            out,
+            " [{:016x}, {end:016x}) of {} bytes created by:",
+            area.start().as_u64(),
+            info.requested
+        )?;
         if let Some(caller) = info.caller {
             writeln!(out, " {caller}")?;
         }
     } else if state.lazy.iter().any(|area| area.range().contains(va)) {
-        writeln!(out, "The address belongs to a vmalloc area that was freed and not purged yet")?;
+        writeln!(
+            out,
+            "The address belongs to a vmalloc area that was freed and not purged yet"
+        )?;
     }
     Ok(())
 }

@@ -1,9 +1,10 @@
 //! vmalloc: memory that is contiguous in the address space and not in RAM.
 //!
-//! An area takes addresses ([`area`]: lowest fit, a guard page behind), a shadow, pages, and leaves that map them. Freeing
-//! one clears the leaves and gives the pages back at once, but not the addresses, and does not flush: those wait in a list
-//! until there are enough of them for one flush ([`purge`]). Until then a TLB may still know the area: an accepted
-//! window, which Linux has as well. DEBUG_PAGEALLOC does without it.
+//! An area takes addresses ([`area`]: lowest fit, a guard page behind), a shadow, pages, and leaves
+//! that map them. Freeing one clears the leaves and gives the pages back at once, but not the
+//! addresses, and does not flush: those wait in a list until there are enough of them for one flush
+//! ([`purge`]). Until then a TLB may still know the area: an accepted window, which Linux has as
+//! well. DEBUG_PAGEALLOC does without it.
 
 pub mod area;
 
@@ -15,7 +16,9 @@ mod info;
 mod purge;
 
 #[cfg(target_os = "none")]
-pub use allocate::{Area, Error, find, init, stats, vfree, vmalloc, vmalloc_aligned, vmap, vunmap, vzalloc};
+pub use allocate::{
+    Area, Error, find, init, stats, vfree, vmalloc, vmalloc_aligned, vmap, vunmap, vzalloc,
+};
 pub use area::AreaKind;
 #[cfg(target_os = "none")]
 pub use info::{describe, vmallocinfo};

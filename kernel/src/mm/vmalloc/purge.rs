@@ -1,7 +1,8 @@
 //! The purge: one TLB flush for many freed areas, after which their addresses are free.
 //!
-//! The accepted window "freed but not purged" opens in [`push`] and closes in [`purge`]. In it the area's pages may have new
-//! owners while a TLB still leads to them, so nobody may use the addresses, and nobody is given them.
+//! The accepted window "freed but not purged" opens in [`push`] and closes in [`purge`]. In it the
+//! area's pages may have new owners while a TLB still leads to them, so nobody may use the
+//! addresses, and nobody is given them.
 
 use super::{
     allocate::STATE,
@@ -29,7 +30,11 @@ static PURGES: AtomicU64 = AtomicU64::new(0);
 /// What waits for the purge: areas, pages, and how many purges there have been.
 pub fn unpurged() -> (usize, u64, u64) {
     let state = STATE.lock();
-    (state.lazy.count(), state.lazy.pages(), PURGES.load(Ordering::Relaxed))
+    (
+        state.lazy.count(),
+        state.lazy.pages(),
+        PURGES.load(Ordering::Relaxed),
+    )
 }
 
 /// Puts an unmapped area in the list, and purges when it has grown too long.
@@ -66,11 +71,13 @@ pub(super) fn purge() {
     drop(purging);
 }
 
-/// One flush over all areas. Linux flushes from the lowest address to the highest; where the areas have less than that between
-/// them, this takes fewer TLBIs.
+/// One flush over all areas. Linux flushes from the lowest address to the highest; where the areas
+/// have less than that between them, this takes fewer TLBIs.
 fn flush(areas: &LazyAreas) {
     let mut flush = Flush::begin(areas.pages());
-    areas.iter().for_each(|area| flush.add(area.range(), Removed::Leaves));
+    areas
+        .iter()
+        .for_each(|area| flush.add(area.range(), Removed::Leaves));
     flush.finish();
 }
 
@@ -78,8 +85,8 @@ fn flush(areas: &LazyAreas) {
 pub(super) fn release(mut area: OwnedArea) {
     if kasan::is_on() {
         let _span = span("purge_vmap_node");
-        // A page of shadow speaks of 32 KiB, which the area may share with free neighbours. They are claimed up to its end, so
-        // that nobody can be given them while the shadow goes away.
+        // A page of shadow speaks of 32 KiB, which the area may share with free neighbours. They
+        // are claimed up to its end, so that nobody can be given them while the shadow goes away.
         let wide = widened(&area);
         let mut state = STATE.lock();
         if wide.is_some_and(|wide| state.free.widen(&mut area, wide).is_err()) {
@@ -104,6 +111,8 @@ fn widened(area: &OwnedArea) -> Option<PageRange> {
     let start = below.map_or(area.start(), |below| below.start().max(lowest));
     let end = area.start() + area.pages() * vmsa::PAGE_SIZE;
     let highest = end.align_up(span)?;
-    let end = above.map_or(end, |above| highest.min(above.start() + above.pages() * vmsa::PAGE_SIZE));
+    let end = above.map_or(end, |above| {
+        highest.min(above.start() + above.pages() * vmsa::PAGE_SIZE)
+    });
     PageRange::covering(start, end - start)
 }

@@ -43,7 +43,6 @@ macro_rules! common_fields {
 
             /// The fault status code: what went wrong, and at which level of the walk.
             #[must_use]
-            #[allow(clippy::cast_possible_truncation, reason = "six bits are left")]
             pub const fn fsc(self) -> FaultStatus {
                 FaultStatus((self.0 & FSC_MASK) as u8)
             }
@@ -70,7 +69,6 @@ macro_rules! common_fields {
             /// `SET`: the state of the CPU after a synchronous external abort (FEAT_RAS), two
             /// bits: 0 recoverable, 2 uncontainable, 3 restartable.
             #[must_use]
-            #[allow(clippy::cast_possible_truncation, reason = "two bits are left")]
             pub const fn set(self) -> u8 {
                 ((self.0 >> SET_SHIFT) & SET_MASK) as u8
             }
@@ -82,8 +80,8 @@ common_fields!(DataAbort);
 common_fields!(InstructionAbort);
 
 impl DataAbort {
-    /// `WnR`: a write was refused, not a read. For cache maintenance ([`cm`](Self::cm)) it is always
-    /// set; for an atomic that could not even have read, clear.
+    /// `WnR`: a write was refused, not a read. For cache maintenance ([`cm`](Self::cm)) it is
+    /// always set; for an atomic that could not even have read, clear.
     #[must_use]
     pub const fn wnr(self) -> bool {
         self.0 & WNR != 0

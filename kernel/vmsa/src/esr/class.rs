@@ -77,7 +77,8 @@ classes! {
     HvcAarch32 = 0x12, "HVC (AArch32)";
     /// `SMC` in AArch32.
     SmcAarch32 = 0x13, "SMC (AArch32)";
-    /// Trapped 128-bit system register access or system instruction (FEAT_SYSREG128, FEAT_SYSINSTR128).
+    /// Trapped 128-bit system register access or system instruction (FEAT_SYSREG128,
+    /// FEAT_SYSINSTR128).
     SystemRegister128 = 0x14, "MSRR/MRRS (AArch64)";
     /// `SVC` in AArch64.
     SvcAarch64 = 0x15, "SVC (AArch64)";

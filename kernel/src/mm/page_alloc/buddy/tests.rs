@@ -50,11 +50,19 @@ fn every_wrong_free_is_refused_and_changes_nothing() {
         assert_eq!(buddy.free(block, MAX_ORDER + 1), Err(FreeError::Misaligned));
         assert_eq!(buddy.free(frame(BASE - 1), 0), Err(FreeError::Reserved));
         assert_eq!(buddy.free(frame(BASE + 64), 0), Err(FreeError::Reserved));
-        assert_eq!(buddy.free(frame(BASE + 63), 0), Err(FreeError::DoubleFree), "never allocated");
+        assert_eq!(
+            buddy.free(frame(BASE + 63), 0),
+            Err(FreeError::DoubleFree),
+            "never allocated"
+        );
         assert_eq!(buddy.free_pages(), free);
         assert_eq!(buddy.free(block, 3), Ok(()));
         assert_eq!(buddy.free(block, 3), Err(FreeError::DoubleFree));
-        assert_eq!(buddy.free(next, 0), Err(FreeError::DoubleFree), "inside a block that was merged");
+        assert_eq!(
+            buddy.free(next, 0),
+            Err(FreeError::DoubleFree),
+            "inside a block that was merged"
+        );
     });
 }
 
@@ -68,7 +76,11 @@ fn a_reserved_page_between_two_regions_is_never_handed_out() {
     assert!(!all.iter().any(|f| f == frame(BASE + 3)));
     assert_eq!(buddy.free(frame(BASE + 3), 0), Err(FreeError::Reserved));
     buddy.release_list(all);
-    assert_eq!(buddy.allocate(3), Err(OutOfMemory), "no merge across the reserved page");
+    assert_eq!(
+        buddy.allocate(3),
+        Err(OutOfMemory),
+        "no merge across the reserved page"
+    );
 }
 
 #[test]
@@ -77,7 +89,10 @@ fn bulk_is_all_or_nothing() {
         assert!(buddy.allocate_list(11).is_err());
         assert_eq!(buddy.free_pages(), 10);
         let list = buddy.allocate_list(10).unwrap();
-        assert_eq!((list.count(), list.iter().count(), buddy.free_pages()), (10, 10, 0));
+        assert_eq!(
+            (list.count(), list.iter().count(), buddy.free_pages()),
+            (10, 10, 0)
+        );
         buddy.release_list(list);
         assert_eq!(buddy.free_pages(), 10);
     });
@@ -115,7 +130,8 @@ fn step() -> impl Strategy<Value = Step> {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 256 }))]
-    /// No frame is ever owned twice, counts add up, and when all is free again, all of it is one piece again.
+    /// No frame is ever owned twice, counts add up, and when all is free again, all of it is one
+    /// piece again.
     #[test]
     fn no_frame_has_two_owners(pages in 1usize..3000, steps in prop::collection::vec(step(), 1..60)) {
         with_buddy(pages, |buddy| {
@@ -202,5 +218,7 @@ fn disown(owner: &mut [bool], first: Frame, order: u8) {
 }
 
 fn has_free_block(owner: &[bool], order: u8) -> bool {
-    owner.chunks_exact(1 << order).any(|block| block.iter().all(|o| !o))
+    owner
+        .chunks_exact(1 << order)
+        .any(|block| block.iter().all(|o| !o))
 }

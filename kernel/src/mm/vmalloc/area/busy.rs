@@ -21,6 +21,12 @@ pub struct BusyAreas {
 // SAFETY: `latest` is a record of the tree, and the tree is `Send`.
 unsafe impl Send for BusyAreas {}
 
+impl Default for BusyAreas {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl BusyAreas {
     /// No areas.
     pub const fn new() -> Self {
@@ -119,6 +125,12 @@ pub struct LazyAreas {
 // SAFETY: the records of the list are reached through it only, so that they move with it.
 unsafe impl Send for LazyAreas {}
 
+impl Default for LazyAreas {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl LazyAreas {
     /// No areas.
     pub const fn new() -> Self {
@@ -155,7 +167,7 @@ impl LazyAreas {
 
     /// Takes all areas out at once, as a purge does while it holds the lock.
     pub fn take_all(&mut self) -> Self {
-        core::mem::replace(self, Self::new())
+        core::mem::take(self)
     }
 
     /// The areas in the order in which they were freed.

@@ -11,7 +11,6 @@ use core::ptr::NonNull;
 use vmsa::PAGE_SIZE;
 
 /// [`PAGE_SIZE`], as a size in memory.
-#[expect(clippy::cast_possible_truncation, reason = "4096 fits any usize")]
 const PAGE_BYTES: usize = PAGE_SIZE as usize;
 
 /// Gives a pool one more page, or `None` where there is no memory.
