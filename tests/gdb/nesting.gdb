@@ -7,10 +7,10 @@ set $lull_enable = 0
 while $lull_enable < 2
   continue
   backtrace 2
-  echo lull: before:\ 
+  printf "lull: before: "
   lull-counters
   finish
-  echo lull: after:\ 
+  printf "lull: after: "
   lull-counters
 end
 echo lull: end of the script\n

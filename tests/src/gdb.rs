@@ -76,7 +76,11 @@ pub fn smoke_verdict(text: &str) -> Result {
     let reached = text
         .lines()
         .any(|line| line.starts_with("#0") && line.contains("kernel_main"));
-    if reached && text.lines().any(|line| line == "lull: stopped in kernel_main") {
+    if reached
+        && text
+            .lines()
+            .any(|line| line == "lull: stopped in kernel_main")
+    {
         return Ok(());
     }
     Err(Failure::fail(format!(

@@ -147,23 +147,26 @@ fn channel(text: &str) -> Option<&str> {
 
 /// Installs tools through apt, or says how it is done elsewhere.
 fn install(missing: &[Tool]) -> Result {
-    if let Some(sudo) =
-        privileged().filter(|_| tools::first_line("apt-get", &["--version"]).is_some())
-    {
-        apt(sudo, &["update", "-q"])?;
-        let packages = missing.iter().map(|tool| tool.package(&MANAGERS[0]));
+    let apt_is_there = tools::first_line("apt-get", &["--version"]).is_some();
+    if let Some(sudo) = privileged().filter(|_| apt_is_there) {
+        // Without a new list the old one may still do.
+        apt(sudo, &["update", "-q"]);
         let mut arguments = vec!["install", "-y", "-q", "--no-install-recommends"];
-        arguments.extend(packages);
-        apt(sudo, &arguments)?;
-        match missing.iter().find(|tool| !tool.is_there()) {
-            None => return Ok(()),
-            Some(tool) => eprintln!("lull: apt installed no {}", tool.name()),
-        }
+        arguments.extend(missing.iter().map(|tool| tool.package(&MANAGERS[0])));
+        apt(sudo, &arguments);
+    }
+    let missing: Vec<Tool> = missing
+        .iter()
+        .copied()
+        .filter(|tool| !tool.is_there())
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
     }
     let names: Vec<_> = missing.iter().map(|tool| tool.name()).collect();
     let names = names.join(" and ");
     eprintln!("lull: {names} not found; install with one of:");
-    for command in commands(missing) {
+    for command in commands(&missing) {
         eprintln!("lull:   {command}");
     }
     Err(Failure::missing(format!(
@@ -212,26 +215,31 @@ fn succeeds(program: &str, arguments: &[&str]) -> bool {
         .is_ok_and(|status| status.success())
 }
 
-/// Runs apt-get. What it prints is for a person, and not what the verb prints.
-fn apt(sudo: &[&str], arguments: &[&str]) -> Result {
+/// Runs apt-get and says what went wrong, if it did; whether the tools have come is
+/// asked of the tools. What apt-get prints is for a person, and is not what the
+/// verb prints.
+fn apt(sudo: &[&str], arguments: &[&str]) {
     let words: Vec<&str> = sudo
         .iter()
         .chain(&["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"])
         .chain(arguments)
         .copied()
         .collect();
-    eprintln!("lull: installing: {}", words.join(" "));
+    let shown = words.join(" ");
+    eprintln!("lull: installing: {shown}");
     let output = Command::new(words[0])
         .args(&words[1..])
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
-        .output()
-        .doing("run apt-get")?;
-    if output.status.success() {
-        return Ok(());
+        .output();
+    match output {
+        Ok(output) if output.status.success() => {}
+        Ok(output) => {
+            eprint!("{}", String::from_utf8_lossy(&output.stdout));
+            eprintln!("lull: {shown}: {}", output.status);
+        }
+        Err(error) => eprintln!("lull: {shown}: {error}"),
     }
-    eprint!("{}", String::from_utf8_lossy(&output.stdout));
-    Err(Failure::missing(format!("{} failed", words.join(" "))))
 }
 
 #[cfg(test)]

@@ -115,6 +115,7 @@ mod tests {
             ("GNU Make 4.3", "4.3"),
             ("rustup 1.29.0 (28d1352db 2026-03-05)", "1.29.0"),
             ("cc (Debian 12.2.0-14) 12.2.0", "12.2.0"),
+            ("cc (packaged with 1.0) 12.2.0", "12.2.0"),
         ] {
             assert_eq!(version(line).as_deref(), Some(number), "{line}");
         }

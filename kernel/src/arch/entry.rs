@@ -16,6 +16,14 @@ pub struct Entry {
     pa: PhysAddr,
 }
 
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.pa == other.pa
+    }
+}
+
+impl Eq for Entry {}
+
 impl Entry {
     /// The entry at `slot`, whose physical address is `pa`.
     ///

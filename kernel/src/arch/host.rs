@@ -2,6 +2,8 @@
 
 /// Stands in for `cpu.rs`.
 pub mod cpu {
+    use std::cell::Cell;
+
     /// What the modules above ask of the CPU's features; the fields are documented in `cpu.rs`.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub struct Features {
@@ -11,12 +13,41 @@ pub mod cpu {
         pub ttl: bool,
     }
 
-    /// A CPU that has everything.
-    pub fn features() -> &'static Features {
-        &Features {
+    /// Every CPU that a test can ask for; the first is what it gets unasked.
+    static CPUS: [Features; 4] = [
+        Features {
             tlbi_range: true,
             ttl: true,
-        }
+        },
+        Features {
+            tlbi_range: true,
+            ttl: false,
+        },
+        Features {
+            tlbi_range: false,
+            ttl: true,
+        },
+        Features {
+            tlbi_range: false,
+            ttl: false,
+        },
+    ];
+
+    std::thread_local! {
+        /// The CPU of this thread, as an index.
+        static CPU: Cell<usize> = const { Cell::new(0) };
+    }
+
+    /// What this thread's CPU can do.
+    pub fn features() -> &'static Features {
+        &CPUS[CPU.get()]
+    }
+
+    /// Gives this thread another CPU.
+    #[cfg(test)]
+    pub fn set_features(features: Features) {
+        let index = CPUS.iter().position(|cpu| *cpu == features);
+        CPU.set(index.expect("every combination is there"));
     }
 
     /// The only CPU.

@@ -13,6 +13,9 @@ pub mod record;
 pub mod tlbi;
 
 #[cfg(target_os = "none")]
+pub mod cache;
+
+#[cfg(target_os = "none")]
 pub mod cpu;
 #[cfg(target_os = "none")]
 pub mod device_tree;

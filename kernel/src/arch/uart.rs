@@ -156,6 +156,17 @@ macro_rules! println {
     ($($text:tt)*) => { $crate::arch::uart::print(format_args!("{}\n", format_args!($($text)*))) };
 }
 
+/// Something that is shown each message before it is printed.
+pub type Tap = fn(Level, &fmt::Arguments<'_>);
+
+/// What kernel tests read messages through.
+static TAP: Mutex<Option<Tap>> = Mutex::new(None);
+
+/// Sets or takes away what is shown each message; gives back what was there. For tests of reports.
+pub fn set_tap(tap: Option<Tap>) -> Option<Tap> {
+    core::mem::replace(&mut *TAP.lock(), tap)
+}
+
 /// The sink of the `log` crate.
 struct Messages;
 
@@ -167,6 +178,11 @@ impl Log for Messages {
     fn log(&self, record: &Record<'_>) {
         if !self.enabled(record.metadata()) {
             return;
+        }
+        // Copied out: what it is shown may fault while it is formatted, and log again.
+        let tap = *TAP.lock();
+        if let Some(tap) = tap {
+            tap(record.level(), record.args());
         }
         let prefix = match record.level() {
             Level::Error => "error: ",

@@ -6,6 +6,9 @@
 //! then flushed from every TLB, and only then free; allocated pages are put back, which needs
 //! barriers but no TLBI, then checked. All pages of one call share one section.
 
+#[cfg(target_os = "none")]
+mod ktests;
+
 use super::{
     linear_map,
     page_alloc::{self, Hooks, Pages},

@@ -5,20 +5,27 @@
 //! a live leaf through [`store_leaf`]; the four calls and their guards say when barriers may be put
 //! off; the model (crate `lazy-mmu`) says what nesting and pausing mean.
 
+#[cfg(target_os = "none")]
+mod ktests;
+
+use super::sequence::{Removed, Sequence};
 use crate::{
     arch::{barrier, entry::Entry, record::note},
-    task,
+    task::{
+        self,
+        deferred::{PendingFlush, QueuedStore},
+    },
     trace::Kind,
     warning,
 };
 use core::{
     fmt,
-    sync::atomic::{AtomicU8, Ordering},
+    sync::atomic::{AtomicU8, AtomicU64, Ordering},
 };
 pub use lazy_mmu::{
     ArchCall, Call, LazyMmu, LazyMmuState, Model, Pause, Section, Token, Transition, Warning,
 };
-use vmsa::{Descriptor, Level, VirtAddr};
+use vmsa::{Descriptor, Level, PageRange, VirtAddr};
 
 /// What is deferred inside a lazy section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -29,17 +36,23 @@ pub enum Backend {
     /// The barriers, as Linux does on arm64.
     #[default]
     Barriers = 1,
+    /// The barriers and the TLB flushes.
+    Tlbi = 2,
+    /// The stores themselves, as Xen PV does.
+    Stores = 3,
 }
 
 impl Backend {
-    /// Every backend.
-    pub const ALL: [Self; 2] = [Self::Eager, Self::Barriers];
+    /// Every backend, the one that defers least first.
+    pub const ALL: [Self; 4] = [Self::Eager, Self::Barriers, Self::Tlbi, Self::Stores];
 
     /// As it is written on the kernel command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Eager => "eager",
             Self::Barriers => "barriers",
+            Self::Tlbi => "tlbi",
+            Self::Stores => "stores",
         }
     }
 }
@@ -72,11 +85,7 @@ pub fn model() -> Model {
 /// The backend in use.
 #[inline]
 pub fn backend() -> Backend {
-    if BACKEND.load(Ordering::Relaxed) == Backend::Eager as u8 {
-        Backend::Eager
-    } else {
-        Backend::Barriers
-    }
+    Backend::ALL[usize::from(BACKEND.load(Ordering::Relaxed)) % Backend::ALL.len()]
 }
 
 /// A section is open, a pause is under way or barriers are owed: neither model nor backend may
@@ -91,7 +100,7 @@ pub struct Busy;
 /// nothing to another.
 pub fn choose(model: Model, backend: Backend) -> Result<(), Busy> {
     let task = task::current();
-    if task.lazy_mmu_state.get() != LazyMmuState::new() || task.barriers_owed.get() {
+    if task.lazy_mmu_state.get() != LazyMmuState::new() || !task.deferred.is_empty() {
         return Err(Busy);
     }
     let index = Model::ALL
@@ -101,6 +110,16 @@ pub fn choose(model: Model, backend: Backend) -> Result<(), Busy> {
     MODEL.store(index as u8, Ordering::Relaxed);
     BACKEND.store(backend as u8, Ordering::Relaxed);
     Ok(())
+}
+
+/// Puts the current task back to the state of a new one, making good what was put off. Returns
+/// whether it was in that state already.
+pub fn reset() -> bool {
+    let task = task::current();
+    let clean = task.lazy_mmu_state.get() == LazyMmuState::new() && task.deferred.is_empty();
+    pay();
+    task.lazy_mmu_state.set(LazyMmuState::new());
+    clean
 }
 
 /// The current task, as the state machine sees it.
@@ -208,6 +227,19 @@ pub fn lazy_mmu_mode_resume(token: Token) {
 /// Stores a leaf of a live kernel table, and sees to the barriers that make it usable.
 #[inline]
 pub fn store_leaf(entry: Entry, va: VirtAddr, old: Descriptor, new: Descriptor) {
+    match backend() {
+        Backend::Eager | Backend::Barriers => {}
+        Backend::Tlbi => flush_before_reuse(va, new),
+        Backend::Stores if is_active() => {
+            return queue(QueuedStore {
+                entry,
+                va,
+                old,
+                new,
+            });
+        }
+        Backend::Stores => {}
+    }
     entry.store(va, Level::L3, old, new);
     if new.is_valid() {
         owe_barriers();
@@ -216,18 +248,35 @@ pub fn store_leaf(entry: Entry, va: VirtAddr, old: Descriptor, new: Descriptor) 
     // and an invalid entry is never cached that a barrier could have kept away (DDI 0487, D8.16.1).
 }
 
-/// Reads a leaf of a live kernel table.
+/// Reads a leaf of a live kernel table. Memory tells the truth but under the backend `stores`: there
+/// an entry that was changed in the open section still reads as it was.
 #[inline]
 pub fn load_leaf(entry: Entry) -> Descriptor {
-    // Under neither backend is a store put off, so memory tells the truth.
     entry.load()
+}
+
+/// Clears a leaf and returns what it held: its last value, queued or not.
+#[inline]
+pub fn take_leaf(entry: Entry, va: VirtAddr) -> Descriptor {
+    if backend() == Backend::Stores
+        && task::current()
+            .deferred
+            .stores
+            .iter()
+            .any(|s| s.entry == entry)
+    {
+        drain();
+    }
+    let old = entry.load();
+    store_leaf(entry, va, old, Descriptor::INVALID);
+    old
 }
 
 /// The barriers after making a leaf valid: now, or at the end of the section.
 #[inline]
 fn owe_barriers() {
-    if backend() == Backend::Barriers && is_active() {
-        task::current().barriers_owed.set(true);
+    if backend() != Backend::Eager && is_active() {
+        task::current().deferred.barriers.set(true);
     } else {
         emit_barriers();
     }
@@ -238,20 +287,21 @@ fn emit_barriers() {
     // The store must be complete before a walk can be sure to see it (`1-I2V-ISB`, without the DSB:
     // Allowed) ...
     barrier::dsb_ishst();
-    // ... and the CPU may have found the entry invalid ahead of time, a result that it may use
-    // until it synchronises (`1-I2V-DSB.ISHST`, without the ISB: Allowed without FEAT_ETS2). In
-    // this order.
+    // ... and the CPU may have found the entry invalid ahead of time, a result that it may use until
+    // it synchronises (`1-I2V-DSB.ISHST`, without the ISB: Allowed without FEAT_ETS2). In this order.
     barrier::isb();
 }
 
-/// Pays what the current task owes.
+/// Makes good what the current task has put off.
 #[inline]
 fn pay() {
-    let owed = &task::current().barriers_owed;
-    if owed.get() {
-        // Cleared first: a fault or an interrupt in between then owes anew rather than being
-        // forgotten.
-        owed.set(false);
+    let deferred = &task::current().deferred;
+    drain();
+    if !deferred.flushes.is_empty() {
+        // Ends in an ISB, so it pays for the barriers as well.
+        flush_pending();
+    } else if deferred.barriers.replace(false) {
+        // Cleared first: an interrupt in between then owes anew rather than being forgotten.
         emit_barriers();
     }
 }
@@ -263,22 +313,158 @@ pub fn settle() {
     let task = task::current();
     // An interrupt handler may settle its own stores alone, and those never owe anything.
     if !task.in_interrupt() {
-        task.barriers_owed.set(false);
+        task.deferred.barriers.set(false);
     }
 }
 
-/// What the current task's state and debt are, as a line for reports.
+/// Puts a store in the queue; a full queue is drained first, and that is counted.
+fn queue(store: QueuedStore) {
+    let queue = &task::current().deferred.stores;
+    if queue.push(store).is_err() {
+        QUEUE_FULL.fetch_add(1, Ordering::Relaxed);
+        drain();
+        // The queue is empty: there is room.
+        let _ = queue.push(store);
+    }
+}
+
+/// Makes the stores that the current task has queued, in their order. Whoever changes an entry that
+/// is not a live leaf, or needs memory to tell the truth, drains first.
+#[inline]
+pub fn drain() {
+    let task = task::current();
+    // The handler of an interrupt has no business with the queue of the task that it interrupted.
+    if task.deferred.stores.is_empty() || task.in_interrupt() {
+        return;
+    }
+    for QueuedStore {
+        entry,
+        va,
+        old,
+        new,
+    } in task.deferred.stores.iter()
+    {
+        entry.store(va, Level::L3, old, new);
+        if new.is_valid() {
+            task.deferred.barriers.set(true);
+        }
+    }
+    task.deferred.stores.clear();
+}
+
+/// How often a queue was full before its section ended.
+pub fn queue_full_count() -> u64 {
+    QUEUE_FULL.load(Ordering::Relaxed)
+}
+
+static QUEUE_FULL: AtomicU64 = AtomicU64::new(0);
+
+/// Puts a flush off, if the backend and the state of the task allow that.
+pub fn defer_flush(range: PageRange, removed: Removed) -> bool {
+    if backend() != Backend::Tlbi || !is_active() {
+        return false;
+    }
+    let pending = PendingFlush {
+        range,
+        tables: removed == Removed::Tables,
+    };
+    let flushes = &task::current().deferred.flushes;
+    if flushes.push(pending).is_err() {
+        // A full list is flushed, and no range is dropped. What was cleared for this one was
+        // cleared before the DSB ISHST of that flush or not: a sequence of its own will tell.
+        flush_pending();
+        let _ = flushes.push(pending);
+    }
+    true
+}
+
+/// One sequence for every flush that the current task has put off. All of their clears come before
+/// its DSB ISHST: a clear that comes later is in a later call of [`defer_flush`], and so in a later
+/// sequence (`7d-DEFER-after-DSBST`: a clear behind the DSB ISHST is not covered).
+fn flush_pending() {
+    let deferred = &task::current().deferred;
+    let pages = deferred
+        .flushes
+        .iter()
+        .map(|pending| pending.range.pages())
+        .sum();
+    let mut sequence = Sequence::begin(pages);
+    for PendingFlush { range, tables } in deferred.flushes.iter() {
+        sequence.add(
+            range,
+            if tables {
+                Removed::Tables
+            } else {
+                Removed::Leaves
+            },
+        );
+    }
+    deferred.flushes.clear();
+    sequence.finish();
+    settle();
+}
+
+/// An address whose flush is pending may not become valid again before that flush: the old
+/// translation and the new one would be there side by side, which break-before-make is about
+/// (DDI 0487, D8.16.1; `7d-CLEAR-REMAP-noTLBI`: Allowed).
+#[inline]
+fn flush_before_reuse(va: VirtAddr, new: Descriptor) {
+    let task = task::current();
+    if !new.is_valid()
+        || !task
+            .deferred
+            .flushes
+            .iter()
+            .any(|pending| pending.range.contains(va))
+    {
+        return;
+    }
+    if task.in_interrupt() {
+        // The list is the task's, which may be about to add to it: the handler flushes what it is
+        // about to use, and leaves the list alone.
+        let Some(page) = PageRange::new(va.align_down(vmsa::PAGE_SIZE), 1) else {
+            return;
+        };
+        let mut sequence = Sequence::begin(1);
+        sequence.add(page, Removed::Leaves);
+        sequence.finish();
+    } else {
+        flush_pending();
+    }
+}
+
+/// What the current task's state and debt are, as lines for reports.
 pub fn describe(out: &mut dyn fmt::Write) -> fmt::Result {
     let task = task::current();
-    let state = task.lazy_mmu_state.get();
     writeln!(
         out,
         "Lazy MMU mode of task {}: model={} backend={} {} owed={} in_interrupt={}",
         task.name,
         model(),
         backend(),
-        state.display(model()),
-        u8::from(task.barriers_owed.get()),
+        task.lazy_mmu_state.get().display(model()),
+        u8::from(task.deferred.barriers.get()),
         u8::from(task.in_interrupt()),
-    )
+    )?;
+    for PendingFlush { range, tables } in task.deferred.flushes.iter() {
+        let what = if tables { "tables" } else { "leaves" };
+        writeln!(
+            out,
+            "  flush pending: {} pages from {}, {what} removed",
+            range.pages(),
+            range.start()
+        )?;
+    }
+    for QueuedStore { va, old, new, .. } in task.deferred.stores.iter() {
+        writeln!(
+            out,
+            "  store queued: {va} {:016x} -> {:016x}",
+            old.bits(),
+            new.bits()
+        )?;
+    }
+    Ok(())
 }
+
+#[cfg(test)]
+mod tests;

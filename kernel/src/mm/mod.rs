@@ -18,7 +18,13 @@ pub mod linear_map;
 pub mod page_alloc;
 pub mod page_table;
 pub mod ranges;
+pub mod sequence;
 #[cfg(target_os = "none")]
 pub mod set_memory;
+#[cfg(target_os = "none")]
+mod testing;
 pub mod tlb;
 pub mod vmalloc;
+
+#[cfg(test)]
+mod host_tests;

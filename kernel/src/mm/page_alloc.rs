@@ -5,6 +5,8 @@
 //! changes hands is a [`Hooks`] that bring-up installs, called with no lock held.
 
 mod buddy;
+#[cfg(target_os = "none")]
+mod ktests;
 
 pub use buddy::{Buddy, MAX_ORDER, PageMeta};
 

@@ -8,6 +8,9 @@
 //! How table pages are had and reached differs between bring-up, the running kernel and host tests:
 //! [`TableMemory`].
 
+#[cfg(target_os = "none")]
+mod ktests;
+
 use super::{lazy, page_alloc::OutOfMemory};
 use crate::arch::{barrier, entry::Entry};
 use core::fmt;
@@ -89,9 +92,7 @@ impl Leaf {
     /// Clears the entry and returns what it held.
     #[inline]
     pub fn take(&self) -> Descriptor {
-        let old = self.get();
-        self.set(old, Descriptor::INVALID);
-        old
+        lazy::take_leaf(self.entry, self.va)
     }
 }
 
@@ -290,6 +291,8 @@ impl<M: TableMemory> PageTable<M> {
                 // would order as well; the manual speaks of completion where descriptors are
                 // concerned, hence DSB (facts on litmus, "Limits", last but two).
                 barrier::dsb_ishst();
+                // Links are never queued, and come after whatever is.
+                lazy::drain();
                 self.link_missing(at, next.unwrap_or(range.last_byte()), frames);
             }
             match next {
@@ -576,3 +579,6 @@ impl<M: TableMemory> PageTable<M> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,92 +1,49 @@
-//! TLB maintenance for kernel addresses: `flush_tlb_kernel_range`, for a list of ranges.
+//! `flush_tlb_kernel_range`, at once and put off.
 //!
-//! The sequence is DSB ISHST; TLBI, once or more; DSB ISH; ISB. No part can be left out (`4-V2I-*`,
-//! `5-REUSE-*` and `7-BATCH2-*` of the litmus tests show each with a part missing). A [`Flush`] is
-//! that sequence under way, as a value: it can't be forgotten half-way, and many ranges share its
-//! barriers.
+//! [`Flush`] is synchronous, whatever the backend: who is about to publish that something is
+//! unmapped or read-only uses it. [`flush_kernel_range`] is what the backend `tlbi` may put off to
+//! the end of the lazy section.
 
-use super::lazy;
-use crate::arch::{barrier, cpu, tlbi};
-use vmsa::{
-    Level, PageRange,
-    tlbi::{MAX_TLBI_RANGE_PAGES, Operation, cover},
-};
+pub use super::sequence::Removed;
+use super::{lazy, sequence::Sequence};
+use vmsa::PageRange;
 
-/// Above so many pages one TLBI of everything is cheaper than a TLBI for each, without
-/// FEAT_TLBIRANGE: Linux's MAX_DVM_OPS, which is there "to avoid soft lock-ups" rather than
-/// measured.
-const MAX_SINGLE_OPERATIONS: u64 = 512;
-
-/// What the entries of a flushed range were.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Removed {
-    /// Leaves alone: cached table entries may stay (TLBI VAALE1IS).
-    Leaves,
-    /// Tables as well: cached table entries must go (TLBI VAAE1IS).
-    Tables,
-}
-
-/// A TLB flush under way: its DSB ISHST has been issued, so every store that it is to cover was
-/// made before.
+/// A TLB flush under way; it is complete when [`finish`](Self::finish) returns.
 #[derive(Debug)]
 #[must_use = "a flush is complete only after `finish`"]
-pub struct Flush {
-    /// Ranges need no TLBI of their own any more.
-    everything: bool,
-}
+pub struct Flush(Sequence);
 
 impl Flush {
-    /// Starts a flush of about `pages` pages in all, which decides between single operations and
-    /// VMALLE1IS.
+    /// Starts a flush of about `pages` pages in all, whose entries have been changed.
     pub fn begin(pages: u64) -> Self {
-        // DDI 0487, D8.16 "TLB maintenance": the TLBI affects translations that use the old entry
-        // only if the store that changed it is complete, for all observers of the domain, before
-        // the TLBI is issued: DSB ISHST. A DMB would not do (`4-V2I-DMB.ST+VAALE1IS+DSB.ISH+ISB`:
-        // Allowed).
-        barrier::dsb_ishst();
-        let limit = if cpu::features().tlbi_range {
-            MAX_TLBI_RANGE_PAGES + 1
-        } else {
-            MAX_SINGLE_OPERATIONS
-        };
-        let everything = pages >= limit;
-        if everything {
-            tlbi::issue(Operation::Vmalle1is);
-        }
-        Self { everything }
+        // A store that is still in the queue is one that the sequence would not cover.
+        lazy::drain();
+        Self(Sequence::begin(pages))
     }
 
     /// Adds a range whose entries changed before [`begin`](Self::begin).
     pub fn add(&mut self, range: PageRange, removed: Removed) {
-        if self.everything {
-            return;
-        }
-        // The level hint is right for kernel leaves, which are pages; a wrong one might invalidate
-        // nothing.
-        let leaves = removed == Removed::Leaves;
-        let hint = (leaves && cpu::features().ttl).then_some(Level::L3);
-        for operation in cover(range, leaves, hint, cpu::features().tlbi_range) {
-            tlbi::issue(operation);
-        }
+        self.0.add(range, removed);
     }
 
     /// Ends the flush: nobody uses what was cached any more, on any CPU.
     pub fn finish(self) {
-        // DDI 0487, D8.16.1: a TLBI is complete, and every access that used what it invalidated is,
-        // when a DSB ISH that the same CPU executes after it is.
-        barrier::dsb_ish();
-        // The CPU itself may have translated ahead (`4-V2I-DSB.ISHST+VAALE1IS+DSB.ISH`, without
-        // ISB: Allowed without FEAT_ETS2; instruction fetch needs it with FEAT_ETS2 too).
-        barrier::isb();
-        // "A later TLBI sequence stands in for owed barriers" holds because of that ISB (facts:
-        // earlier deferred new mapping + later TLBI sequence).
+        self.0.finish();
+        // "A later TLBI sequence stands in for owed barriers" holds because it ends in an ISB
+        // (facts on litmus: earlier deferred new mapping + later TLBI sequence).
         lazy::settle();
     }
 }
 
-/// Flushes one range: `flush_tlb_kernel_range`.
+/// Flushes one range: `flush_tlb_kernel_range`. In a lazy section under the backend `tlbi` it is put
+/// off, and complete when the section ends or is paused.
 pub fn flush_kernel_range(range: PageRange, removed: Removed) {
-    let mut flush = Flush::begin(range.pages());
-    flush.add(range, removed);
-    flush.finish();
+    if !lazy::defer_flush(range, removed) {
+        let mut flush = Flush::begin(range.pages());
+        flush.add(range, removed);
+        flush.finish();
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,10 @@
 //! Nothing here allocates, and nothing knows of `mm/`. So far there is one task, the one that boot
 //! starts.
 
+pub mod deferred;
+
 use core::cell::Cell;
+use deferred::Deferred;
 use lazy_mmu::LazyMmuState;
 
 /// A thread of execution in the kernel.
@@ -13,9 +16,8 @@ use lazy_mmu::LazyMmuState;
 pub struct Task {
     /// The state of the lazy MMU calls, as the chosen model keeps it.
     pub lazy_mmu_state: Cell<LazyMmuState>,
-    /// Whether a valid entry was stored since the last `DSB ISHST; ISB`: the debt of the backend
-    /// `barriers` (TIF_LAZY_MMU_PENDING in Linux).
-    pub barriers_owed: Cell<bool>,
+    /// What was put off until the section ends.
+    pub deferred: Deferred,
     /// How many interrupt handlers this task is under. It is kept in the task, as Linux keeps
     /// preempt_count, since a task that reads a per-CPU variable may have migrated before it looks
     /// at the value.
@@ -36,7 +38,7 @@ impl Task {
     pub const fn new(id: u32, name: &'static str) -> Self {
         Self {
             lazy_mmu_state: Cell::new(LazyMmuState::new()),
-            barriers_owed: Cell::new(false),
+            deferred: Deferred::new(),
             interrupt_depth: Cell::new(0),
             id,
             name,

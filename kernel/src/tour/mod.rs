@@ -10,8 +10,8 @@ mod nesting;
 mod pause;
 
 use crate::{
-    mm::lazy::{self, LazyMmuState},
-    println, task,
+    mm::lazy,
+    println,
     trace::{self, Event},
     warning,
 };
@@ -138,16 +138,11 @@ fn end_of(scene: &Scene) -> End {
     }
 }
 
-/// A scene must leave no section open, no pause, and no barrier owed.
+/// A scene must leave no section open, no pause, and nothing put off.
 fn left_behind() -> Result<(), Trouble> {
-    let task = task::current();
-    let state = task.lazy_mmu_state.replace(LazyMmuState::new());
-    let owed = task.barriers_owed.replace(false);
-    ensure!(
-        state == LazyMmuState::new() && !owed,
-        "left {} owed={owed}",
-        state.display(lazy::model())
-    );
+    let mut state = String::new();
+    lazy::describe(&mut state).map_err(failed)?;
+    ensure!(lazy::reset(), "left behind: {state}");
     Ok(())
 }
 

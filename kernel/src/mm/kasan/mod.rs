@@ -9,6 +9,8 @@
 #[cfg(target_os = "none")]
 pub mod access;
 #[cfg(target_os = "none")]
+mod ktests;
+#[cfg(target_os = "none")]
 pub mod populate;
 #[cfg(target_os = "none")]
 pub mod report;

@@ -13,6 +13,8 @@ mod allocate;
 #[cfg(target_os = "none")]
 mod info;
 #[cfg(target_os = "none")]
+mod ktests;
+#[cfg(target_os = "none")]
 mod purge;
 
 #[cfg(target_os = "none")]
