@@ -27,6 +27,7 @@ use vmsa::{Descriptor, Frame, Level, PTRS_PER_TABLE, PhysAddr};
 static MACHINE: Mutex<()> = Mutex::new(());
 
 /// The machine, this thread's own until the value is dropped.
+#[derive(Debug)]
 pub struct Machine {
     _held: MutexGuard<'static, ()>,
 }
@@ -109,6 +110,7 @@ const BASE: PhysAddr = PhysAddr::literal(0x8000_0000);
 
 /// Pages for tables, at physical addresses of their own making. A page holds rubbish until it is
 /// zeroed.
+#[derive(Debug)]
 pub struct Arena {
     pages: Vec<NonNull<[u64; PTRS_PER_TABLE]>>,
     /// Pages that are still given out.

@@ -7,6 +7,7 @@
 //! 0xffff_8000_0000_0000  image: address = 0xffff_8000_0000_0000 + PA
 //! 0xffff_8000_8000_0000  vmalloc
 //! 0xffff_d000_0000_0000  heap
+//! 0xffff_d800_0000_0000  scratch, for scenes and tests
 //! 0xffff_fe00_0000_0000  devices, a page each
 //! ```
 
@@ -30,16 +31,19 @@ pub const IMAGE: PageRange = part(0xffff_8000_0000_0000, 0xffff_8000_8000_0000);
 pub const VMALLOC: PageRange = part(0xffff_8000_8000_0000, 0xffff_c000_0000_0000);
 /// The kernel heap can grow to 64 MiB.
 pub const HEAP: PageRange = part(0xffff_d000_0000_0000, 0xffff_d000_0400_0000);
+/// Where scenes and tests map pages by hand: 2 MiB, one table of leaves.
+pub const SCRATCH: PageRange = part(0xffff_d800_0000_0000, 0xffff_d800_0020_0000);
 /// Device registers.
 pub const DEVICES: PageRange = part(0xffff_fe00_0000_0000, 0xffff_fe00_0010_0000);
 
 /// Every part, with its name, for people.
-pub const PARTS: [(&str, PageRange); 6] = [
+pub const PARTS: [(&str, PageRange); 7] = [
     ("linear map", LINEAR),
     ("shadow", SHADOW),
     ("image", IMAGE),
     ("vmalloc", VMALLOC),
     ("heap", HEAP),
+    ("scratch", SCRATCH),
     ("devices", DEVICES),
 ];
 

@@ -112,6 +112,22 @@ pub fn choose(model: Model, backend: Backend) -> Result<(), Busy> {
     Ok(())
 }
 
+/// Sections that the current task has left open: the count, or 1 for a flag that was left on.
+pub fn leaked() -> u8 {
+    task::current().lazy_mmu_state.get().leaked(model())
+}
+
+/// Runs `action` under a model and a backend, and chooses those of before again.
+///
+/// # Errors
+/// [`Busy`], before or after: `action` left something open, and [`reset`] is called for.
+pub fn with<R>(model: Model, backend: Backend, action: impl FnOnce() -> R) -> Result<R, Busy> {
+    let before = (self::model(), self::backend());
+    choose(model, backend)?;
+    let result = action();
+    choose(before.0, before.1).map(|()| result)
+}
+
 /// Puts the current task back to the state of a new one, making good what was put off. Returns
 /// whether it was in that state already.
 pub fn reset() -> bool {
@@ -185,6 +201,12 @@ pub fn section() -> Section<'static, Current> {
 #[inline]
 pub fn paused() -> Pause<'static, Current> {
     CURRENT.paused()
+}
+
+/// Calls the page allocator as the model demands of those who may be in a section: under `avoid` the
+/// mode is left around the call.
+pub fn call_page_allocator<R>(call: impl FnOnce() -> R) -> R {
+    CURRENT.call_page_allocator(call)
 }
 
 /// Whether barriers are being put off.

@@ -269,6 +269,19 @@ impl<M: TableMemory> PageTable<M> {
         }
     }
 
+    /// Changes the leaf of one page in no section of its own: what that means depends on the section
+    /// that the caller has open, if any. For those who show just that; all others use a walk.
+    ///
+    /// # Errors
+    /// [`Error::NotMapped`] where there is no leaf table, [`Error::Block`].
+    pub fn set_leaf(&self, va: VirtAddr, new: impl FnOnce(Descriptor) -> Descriptor) -> Result<(), Error> {
+        let table = self.leaf_table(va)?.ok_or(Error::NotMapped(va))?;
+        let leaf = Leaf { entry: self.memory.entry(table, Level::L3.index(va)), va };
+        let old = leaf.get();
+        leaf.set(old, new(old));
+        Ok(())
+    }
+
     /// Makes the tables that `range` needs and does not have.
     ///
     /// # Errors

@@ -5,9 +5,13 @@
 
 mod barriers;
 mod catch;
+mod hazards;
+mod history;
 mod layout;
 mod nesting;
+mod options;
 mod pause;
+mod scratch;
 
 use crate::{
     mm::lazy,
@@ -29,7 +33,7 @@ pub struct Scene {
 }
 
 /// Every scene, in the order of the tour.
-pub const SCENES: [Scene; 5] = [
+pub const SCENES: [Scene; 8] = [
     Scene {
         name: "layout",
         shows: "the address space as it is mapped, and that no frame is writable and executable",
@@ -55,6 +59,9 @@ pub const SCENES: [Scene; 5] = [
         shows: "a use after free, an overrun and a read out of bounds, each caught",
         run: catch::run,
     },
+    Scene { name: "hazards", shows: "what each deferral breaks when its rule is not kept", run: hazards::run },
+    Scene { name: "options", shows: "what may stand inside a pause: the four options of the thread", run: options::run },
+    Scene { name: "history", shows: "every set of rules, on every chain of calls that broke one", run: history::run },
 ];
 
 /// Why a scene did not end well.
