@@ -1,7 +1,7 @@
 # The verbs of Lull. All they do is in the host program (tests/); this file only
 # names them. Variables reach it through the environment, never by substitution
 # into a shell line, so that APPEND='autorun="lazy; stats"' arrives whole.
-VERBS = help run test gdb check doctor miri
+VERBS = help run test matrix gdb check doctor miri
 
 export CPU SMP MEM GIC EL APPEND V GDB_PORT
 export MODEL BACKEND DEBUG_PAGEALLOC PAGE_POISON KASAN RODATA

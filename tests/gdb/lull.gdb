@@ -10,7 +10,7 @@ set print pretty on
 # A name that is not there is an error, not a breakpoint for later.
 set breakpoint pending off
 
-# Where the lazy MMU state of the current task lies: said here and nowhere else.
+# Where the lazy MMU state of the boot task lies, for scripts: lull-lazy shows all of it.
 # The path is Rust's, whatever language the code at hand is in.
 define lull-read-counters
   set language rust
@@ -29,3 +29,7 @@ end
 document lull-counters
 Print enable_count and pause_count of the current task.
 end
+
+# Last: a gdb without Python says so here, and has all that is above. The path is from the root of
+# the project, where the host program starts gdb.
+source tests/gdb/lull.py

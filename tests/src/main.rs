@@ -40,6 +40,10 @@ const VERBS: &[(&str, &str)] = &[
     ),
     ("test", "everything that must hold, on the host and in QEMU"),
     (
+        "matrix",
+        "the tour under every combination of the variables that are not set (hours)",
+    ),
+    (
         "gdb",
         "QEMU stopped at reset with gdb attached, symbols and commands loaded",
     ),
@@ -98,6 +102,11 @@ fn verb(arguments: &[String]) -> Result {
             let workspace = Workspace::find()?;
             install::ensure(&workspace, &[Tool::Qemu, Tool::Gdb])?;
             suite::run(&workspace, &options)
+        }
+        "matrix" => {
+            let workspace = Workspace::find()?;
+            install::ensure(&workspace, &[Tool::Qemu])?;
+            suite::matrix(&workspace, &options)
         }
         "gdb" => {
             let workspace = Workspace::find()?;

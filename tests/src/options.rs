@@ -147,7 +147,7 @@ pub const VARIABLES: &[Variable] = &[
     kernel(
         "BACKEND",
         "barriers",
-        &["eager", "barriers"],
+        &["eager", "barriers", "tlbi", "stores"],
         "what a lazy section defers",
     ),
     kernel(

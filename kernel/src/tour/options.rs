@@ -25,8 +25,8 @@ const CASES: [Case; 4] = [
     Case { name: "[A]", allows: "a pause inside a section", calls: a, nesting_level_warns: 0 },
     // Pause and resume each find no section.
     Case { name: "[B]", allows: "a pause outside a section", calls: b, nesting_level_warns: 2 },
-    // Pause and resume find no section; enable and disable find a pause ... of none: the state is
-    // inactive, level 0.
+    // Without a section around it the pause is none: its state is that of no section, and what is
+    // enabled in it is an ordinary section.
     Case { name: "[C]", allows: "a section inside a pause", calls: c, nesting_level_warns: 2 },
     Case { name: "[D]", allows: "a pause inside a pause", calls: d, nesting_level_warns: 4 },
 ];

@@ -1,10 +1,21 @@
 //! The kernel's own tests: a list of them, then a QEMU a group, and one of its own
-//! for each test that is to end in a panic.
+//! for each test that is to end in a panic. The groups run a second time on a lean machine.
 
 use super::{Job, LIMIT, Suite};
 use crate::failure::{Failure, Result};
 use crate::judge::{self, ktap};
+use crate::machine::Machine;
 use std::collections::BTreeMap;
+
+/// A second machine for the groups: nothing of the debugging tools, a linear map of blocks, and a
+/// CPU that has none of the newer features.
+const LEAN: &[(&str, &str)] = &[
+    ("CPU", "cortex-a53"),
+    ("DEBUG_PAGEALLOC", "off"),
+    ("PAGE_POISON", "off"),
+    ("KASAN", "off"),
+    ("RODATA", "on"),
+];
 
 /// One test, as the kernel's `test list` describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,19 +62,32 @@ impl Suite<'_> {
                 groups.entry(test.group.clone()).or_default().push(test);
             }
         }
-        let group_jobs = groups
-            .into_iter()
-            .map(|(group, tests)| -> Job<'_> { Box::new(move || self.group(&group, &tests)) });
-        group_jobs.chain(jobs).collect()
+        for (group, tests) in groups {
+            let again = (group.clone(), tests.clone());
+            jobs.push(Box::new(move || self.group("kernel", &[], &group, &tests)));
+            jobs.push(Box::new(move || {
+                self.group("kernel-lean", LEAN, &again.0, &again.1);
+            }));
+        }
+        jobs
     }
 
-    /// Runs a group.
-    fn group(&self, group: &str, tests: &[Listed]) {
-        let name = format!("kernel-{group}");
+    /// Runs a group, on a machine that differs in `changes` from the one that all tests start from.
+    fn group(&self, kind: &str, changes: &[(&'static str, &str)], group: &str, tests: &[Listed]) {
+        let name = format!("{kind}-{group}");
         let log = self.log(&name);
-        let machine = self.machine().autorun(&format!("test {group}"));
-        let verdicts = match machine.boot_logged(LIMIT, &self.workspace.root, &log) {
-            Ok(boot) => group_verdicts(group, tests, &boot.text, judge::success(&boot)),
+        let options = changes
+            .iter()
+            .try_fold(self.options.clone(), |options, (name, value)| {
+                options.with(name, value)
+            });
+        let boot = options.and_then(|options| {
+            Machine::new(&options, &self.image)
+                .autorun(&format!("test {group}"))
+                .boot_logged(LIMIT, &self.workspace.root, &log)
+        });
+        let verdicts = match boot {
+            Ok(boot) => group_verdicts(kind, group, tests, &boot.text, judge::success(&boot)),
             Err(failure) => vec![(name, Err(failure))],
         };
         let log = self.workspace.relative(&log);
@@ -137,7 +161,13 @@ type Verdict = (String, Result<ktap::Outcome>);
 
 /// What came of each test of a group, and of the group itself where something is
 /// wrong that is no test's.
-fn group_verdicts(group: &str, tests: &[Listed], text: &str, ending: Result) -> Vec<Verdict> {
+fn group_verdicts(
+    kind: &str,
+    group: &str,
+    tests: &[Listed],
+    text: &str,
+    ending: Result,
+) -> Vec<Verdict> {
     let plans = ktap::parse(text);
     let mut verdicts = Vec::new();
     let reported = |listed: &Listed| {
@@ -156,7 +186,7 @@ fn group_verdicts(group: &str, tests: &[Listed], text: &str, ending: Result) -> 
             (None, Err(why)) => Err(Failure::fail(format!("it did not end: {why}"))),
             (None, Ok(())) => Err(Failure::fail("it did not run")),
         };
-        verdicts.push((format!("kernel-{}", listed.full_name()), verdict));
+        verdicts.push((format!("{kind}-{}", listed.full_name()), verdict));
     }
     let failed = verdicts.iter().any(|(_, verdict)| verdict.is_err());
     // The form of the plan, unless what went wrong is told above.
@@ -172,7 +202,7 @@ fn group_verdicts(group: &str, tests: &[Listed], text: &str, ending: Result) -> 
         (_, Ok(())) => Some("more than one test plan".to_owned()),
     };
     if let Some(problem) = problem {
-        verdicts.push((format!("kernel-{group}"), Err(Failure::fail(problem))));
+        verdicts.push((format!("{kind}-{group}"), Err(Failure::fail(problem))));
     }
     verdicts
 }
@@ -191,7 +221,7 @@ mod tests {
 
     /// The names of what failed.
     fn failed(text: &str, ending: Result) -> Vec<String> {
-        let verdicts = group_verdicts("g", &[pass("a"), pass("b")], text, ending);
+        let verdicts = group_verdicts("kernel", "g", &[pass("a"), pass("b")], text, ending);
         verdicts
             .into_iter()
             .filter(|(_, v)| v.is_err())
@@ -254,7 +284,7 @@ mod tests {
 
     #[test]
     fn a_group_without_a_plan_fails() {
-        let verdicts = group_verdicts("g", &[], "", Ok(()));
+        let verdicts = group_verdicts("kernel", "g", &[], "", Ok(()));
         assert_eq!(verdicts.len(), 1);
         assert!(verdicts[0].1.is_err());
     }

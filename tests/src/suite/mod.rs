@@ -10,7 +10,7 @@ mod tour;
 use crate::failure::{Failure, Result};
 use crate::judge;
 use crate::machine::Machine;
-use crate::options::Options;
+use crate::options::{Options, VARIABLES};
 use crate::workspace::Workspace;
 use report::Report;
 use std::collections::VecDeque;
@@ -74,6 +74,27 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result {
             .report
             .failed("kernel: build", &failure.to_string(), None),
     }
+    suite.report.finish()
+}
+
+/// Plays the tour under every combination of values, but for the variables that are set.
+///
+/// # Errors
+/// If one of the tours fails.
+pub fn matrix(workspace: &Workspace, options: &Options) -> Result {
+    let fixed: Vec<_> = VARIABLES
+        .iter()
+        .map(|variable| variable.name)
+        .filter(|name| std::env::var(name).is_ok_and(|value| !value.is_empty()))
+        .collect();
+    workspace.build_kernel()?;
+    let suite = Suite {
+        workspace,
+        options,
+        image: workspace.image(),
+        report: Report::default(),
+    };
+    in_parallel(suite.matrix_jobs(&fixed));
     suite.report.finish()
 }
 

@@ -5,14 +5,11 @@ use super::{Job, LIMIT, Suite};
 use crate::failure::{Failure, Result};
 use crate::judge::{self, tour};
 use crate::machine::{Boot, Machine};
-use crate::options::{For, Known, Options, VARIABLES};
+use crate::options::{For, Known, Options, VARIABLES, Variable};
 use std::sync::OnceLock;
 
 /// Sizes of RAM that the tour is played with, beside the default.
 const MEMORY: &[&str] = &["64M", "8G"];
-/// Pairs of values that do together what neither does alone: only with both is the
-/// linear map made of blocks.
-const TOGETHER: &[[(&str, &str); 2]] = &[[("DEBUG_PAGEALLOC", "off"), ("RODATA", "on")]];
 /// What the kernel says where it is entered at EL3.
 const AT_EL3: &str = "entered at EL3; Lull needs EL1 or EL2";
 
@@ -23,18 +20,71 @@ type Configuration = Vec<(&'static str, String)>;
 fn configurations() -> Vec<Configuration> {
     let mut all = vec![Vec::new()];
     for variable in VARIABLES {
-        let values = match variable.known {
-            Known::Words(_) if variable.name == "V" => &[],
-            Known::Words(words) => words,
-            Known::Memory => MEMORY,
-            Known::Port | Known::Text => &[],
-        };
-        let others = values.iter().filter(|value| **value != variable.default);
-        all.extend(others.map(|value| vec![(variable.name, (*value).to_owned())]));
+        let with = |value| vec![(variable.name, value)];
+        all.extend(others(variable.name).into_iter().map(with));
     }
-    let pair =
-        |pair: &[(&'static str, &str); 2]| pair.map(|(name, value)| (name, value.to_owned()));
-    all.extend(TOGETHER.iter().map(|together| pair(together).to_vec()));
+    // Only with both is the linear map made of blocks.
+    all.push(vec![
+        ("DEBUG_PAGEALLOC", "off".to_owned()),
+        ("RODATA", "on".to_owned()),
+    ]);
+    // The rules of nesting and what is deferred meet in every scene.
+    for model in others("MODEL") {
+        let with = |backend| vec![("MODEL", model.clone()), ("BACKEND", backend)];
+        all.extend(others("BACKEND").into_iter().map(with));
+    }
+    all
+}
+
+/// The values of a variable but for its default.
+fn others(name: &str) -> Vec<String> {
+    let variable = VARIABLES.iter().find(|variable| variable.name == name);
+    variable
+        .into_iter()
+        .flat_map(|variable| {
+            let values = values(variable).iter();
+            values.filter(|value| **value != variable.default)
+        })
+        .map(|value| (*value).to_owned())
+        .collect()
+}
+
+/// The values of a variable that change a tour.
+fn values(variable: &Variable) -> &'static [&'static str] {
+    match variable.known {
+        Known::Words(_) if variable.name == "V" => &[],
+        Known::Words(words) => words,
+        Known::Memory => MEMORY,
+        Known::Port | Known::Text => &[],
+    }
+}
+
+/// The full product of the values of all variables, but for those in `fixed`. EL=3 is no tour.
+fn product(fixed: &[&str]) -> Vec<Configuration> {
+    let mut all: Vec<Configuration> = vec![Vec::new()];
+    for variable in VARIABLES
+        .iter()
+        .filter(|variable| !fixed.contains(&variable.name))
+    {
+        let mut values: Vec<_> = values(variable)
+            .iter()
+            .filter(|value| (variable.name, **value) != ("EL", "3"))
+            .collect();
+        if values.is_empty() {
+            continue;
+        }
+        if matches!(variable.known, Known::Memory) {
+            values.push(&variable.default);
+        }
+        let one_more = |configuration: Configuration| {
+            values.iter().map(move |value| {
+                let mut longer = configuration.clone();
+                longer.push((variable.name, (**value).to_owned()));
+                longer
+            })
+        };
+        all = all.into_iter().flat_map(one_more).collect();
+    }
     all
 }
 
@@ -54,8 +104,18 @@ impl Suite<'_> {
     /// A job a configuration. The first, under the defaults, says which scenes
     /// there are; so it is played before the others.
     pub(super) fn tour_jobs(&self) -> Vec<Job<'_>> {
+        self.tours_of(configurations())
+    }
+
+    /// A job for each configuration of the full product, but for the variables that a person
+    /// has fixed.
+    pub(super) fn matrix_jobs(&self, fixed: &[&str]) -> Vec<Job<'_>> {
+        self.tours_of(product(fixed))
+    }
+
+    fn tours_of(&self, configurations: Vec<Configuration>) -> Vec<Job<'_>> {
         let scenes = std::sync::Arc::new(OnceLock::new());
-        configurations()
+        configurations
             .into_iter()
             .map(|configuration| -> Job<'_> {
                 let scenes = std::sync::Arc::clone(&scenes);
@@ -151,6 +211,9 @@ mod tests {
             "tour-KASAN=off",
             "tour-PAGE_POISON=off",
             "tour-BACKEND=eager",
+            "tour-BACKEND=stores",
+            "tour-MODEL=strict+BACKEND=tlbi",
+            "tour-MODEL=nesting-level+BACKEND=stores",
             "tour-MODEL=strict",
             "tour-MODEL=tolerant",
             "tour-MODEL=avoid",
@@ -172,6 +235,20 @@ mod tests {
         for (variable, value) in configurations().concat() {
             assert!(options.with(variable, &value).is_ok(), "{variable}={value}");
         }
+    }
+
+    #[test]
+    fn the_product_has_every_combination_of_what_is_not_fixed() {
+        let all_but = |kept: &[&str]| -> Vec<&str> {
+            let names = VARIABLES.iter().map(|variable| variable.name);
+            names.filter(|name| !kept.contains(name)).collect()
+        };
+        let two = product(&all_but(&["MODEL", "BACKEND"]));
+        assert_eq!(two.len(), 6 * 4);
+        assert!(two.iter().all(|configuration| configuration.len() == 2));
+        assert_eq!(product(&all_but(&["EL"])).len(), 2);
+        assert_eq!(product(&all_but(&["MEM"])).len(), 3);
+        assert_eq!(product(&all_but(&[])).len(), 1);
     }
 
     #[test]

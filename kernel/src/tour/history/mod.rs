@@ -13,12 +13,13 @@ use crate::{
         debug_pagealloc, kasan,
         lazy::{self, Backend, Model},
     },
-    println,
+    print, println,
     trace::Counts,
     warning,
 };
 use chains::{CHAINS, Chain};
-use core::fmt;
+use alloc::string::String;
+use core::fmt::{self, Write};
 
 /// What running a chain showed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,16 +54,23 @@ pub(super) fn run() -> Result<(), Trouble> {
     for backend in [Backend::Barriers, Backend::Stores] {
         println!("backend {backend}: warnings, DSB/ISB, faults, sections leaked");
         println!("{:17} {:>12}  {}", "chain", "the least", Heads);
+        let mut lines = String::new();
         for chain in &CHAINS {
-            row(backend, chain, &mut wrong)?;
+            row(backend, chain, &mut lines, &mut wrong)?;
         }
+        print!("{lines}");
     }
     wrong.map_or(Ok(()), Err)
 }
 
-/// Runs a chain under every model. A cell that is not as expected is noted, and the rest is run all
-/// the same.
-fn row(backend: Backend, chain: &Chain, wrong: &mut Option<Trouble>) -> Result<(), Trouble> {
+/// Runs a chain under every model and prints a row; `lines` gets a line of JSON a cell. A cell that
+/// is not as expected is noted, and the rest is run all the same.
+fn row(
+    backend: Backend,
+    chain: &Chain,
+    lines: &mut String,
+    wrong: &mut Option<Trouble>,
+) -> Result<(), Trouble> {
     let mut cells = alloc::vec::Vec::new();
     let mut least = (0, 0);
     for model in Model::ALL {
@@ -75,12 +83,14 @@ fn row(backend: Backend, chain: &Chain, wrong: &mut Option<Trouble>) -> Result<(
         }
         cells.push((model, cell));
     }
-    crate::print!("{:17} {:>8}/{:<3} ", chain.name, least.0, least.1);
-    cells.iter().for_each(|(_, cell)| crate::print!(" | {cell}"));
+    print!("{:17} {:>8}/{:<3} ", chain.name, least.0, least.1);
+    cells.iter().for_each(|(_, cell)| print!(" | {cell}"));
     println!();
     for (model, cell) in cells {
         let Cell { warnings, dsb, isb, faults, leaked } = cell;
-        println!(
+        // Writing to a string can't fail.
+        let _ = writeln!(
+            lines,
             "{{\"scene\":\"history\",\"model\":\"{model}\",\"chain\":\"{}\",\"backend\":\"{backend}\",\"warnings\":{warnings},\
              \"dsb\":{dsb},\"isb\":{isb},\"least_dsb\":{},\"least_isb\":{},\"faults\":{faults},\"leaked\":{leaked}}}",
             chain.name, least.0, least.1,
