@@ -1,4 +1,5 @@
-//! Lull, the kernel: the table of contents. Bring-up in order, the hooks installed, then the tour.
+//! Lull, the kernel: the table of contents. Bring-up in order, the hooks installed, then the tour,
+//! then the monitor.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]
@@ -9,6 +10,13 @@ pub mod ktest;
 pub mod mm;
 #[cfg(target_os = "none")]
 pub mod monitor;
+/// What of the monitor executes no instruction.
+#[cfg(not(target_os = "none"))]
+pub mod monitor {
+    pub mod arguments;
+    pub mod complete;
+    pub mod keys;
+}
 #[cfg(target_os = "none")]
 pub mod oops;
 pub mod params;
@@ -88,6 +96,9 @@ mod start {
             Some(commands) => monitor::run_all(commands).is_ok(),
             None => tour::play(),
         };
+        if params.monitor {
+            monitor::interact();
+        }
         if done {
             exit::success()
         } else {

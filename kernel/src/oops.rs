@@ -272,7 +272,7 @@ impl fmt::Display for Rights {
 
 /// Reads a table entry by its physical address, through whichever mapping there is: the linear
 /// map, or before it the image (which holds the boot tables) or the early window.
-fn read_entry(entry: PhysAddr) -> Option<Descriptor> {
+pub fn read_entry(entry: PhysAddr) -> Option<Descriptor> {
     /// Where the linear map begins, as `mm::layout` has it.
     const LINEAR_MAP: u64 = 0xffff_0000_0000_0000;
     let in_image = image::physical()

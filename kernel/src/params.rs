@@ -45,6 +45,9 @@ pub struct Params<'a> {
     pub rodata: Rodata,
     /// `autorun=`: commands, separated by semicolons, that take the tour's place.
     pub autorun: Option<&'a str>,
+    /// `monitor=`: somebody is at the console, so that commands are read from it when the rest is
+    /// done. The host program says so; without it the console is never read.
+    pub monitor: bool,
 }
 
 impl Default for Params<'_> {
@@ -57,12 +60,13 @@ impl Default for Params<'_> {
             kasan: true,
             rodata: Rodata::default(),
             autorun: None,
+            monitor: false,
         }
     }
 }
 
 impl fmt::Display for Params<'_> {
-    /// As they would be written on a command line; all but `autorun`.
+    /// As they would be written on a command line; all but `autorun` and `monitor`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let switch = |on| if on { "on" } else { "off" };
         write!(
@@ -92,10 +96,11 @@ enum Name {
     Kasan,
     Rodata,
     Autorun,
+    Monitor,
 }
 
 impl Name {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Model,
         Self::Backend,
         Self::DebugPagealloc,
@@ -103,6 +108,7 @@ impl Name {
         Self::Kasan,
         Self::Rodata,
         Self::Autorun,
+        Self::Monitor,
     ];
 
     const fn as_str(self) -> &'static str {
@@ -114,6 +120,7 @@ impl Name {
             Self::Kasan => "kasan",
             Self::Rodata => "rodata",
             Self::Autorun => "autorun",
+            Self::Monitor => "monitor",
         }
     }
 
@@ -131,7 +138,7 @@ impl Name {
         match self {
             Self::Model => &MODELS,
             Self::Backend => &const { [Backend::ALL[0].name(), Backend::ALL[1].name()] },
-            Self::DebugPagealloc | Self::PagePoison | Self::Kasan => &["on", "off"],
+            Self::DebugPagealloc | Self::PagePoison | Self::Kasan | Self::Monitor => &["on", "off"],
             Self::Rodata => &const { [Rodata::On.name(), Rodata::Full.name()] },
             Self::Autorun => &["\"command; command\""],
         }
@@ -239,6 +246,7 @@ impl<'a> Params<'a> {
             }
             Name::Autorun if value.trim_ascii().is_empty() => return Err(Error::Malformed(word)),
             Name::Autorun => self.autorun = Some(value),
+            Name::Monitor => self.monitor = switch()?,
         }
         Ok(())
     }
@@ -347,6 +355,17 @@ mod tests {
     }
 
     #[test]
+    fn nobody_is_at_the_console_unless_it_is_said() {
+        let monitor = |line| Params::parse(line).unwrap().monitor;
+        assert!(!monitor("autorun=help") && !monitor("monitor=off"));
+        assert!(monitor("monitor=on"));
+        assert_eq!(
+            refusal("monitor=1"),
+            "lull: unknown MONITOR '1'; known: on, off"
+        );
+    }
+
+    #[test]
     fn the_last_counts() {
         assert_eq!(
             Params::parse("model=strict model=token").unwrap().model,
@@ -359,12 +378,12 @@ mod tests {
         assert_eq!(
             refusal("foo=1"),
             "lull: unknown parameter 'foo'; known: model, backend, debug_pagealloc, page_poison, \
-             kasan, rodata, autorun"
+             kasan, rodata, autorun, monitor"
         );
         assert_eq!(
             refusal("kasan=on quiet"),
             "lull: unknown parameter 'quiet'; known: model, backend, debug_pagealloc, page_poison, \
-             kasan, rodata, autorun"
+             kasan, rodata, autorun, monitor"
         );
         assert_eq!(
             refusal("model=x"),

@@ -8,6 +8,8 @@
 use core::{
     cell::UnsafeCell,
     fmt,
+    marker::PhantomData,
+    mem::MaybeUninit,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 use lazy_mmu::{ArchCall, Call, LazyMmuState, Warning};
@@ -214,9 +216,14 @@ pub fn push(event: Event) {
 }
 
 /// A recording under way. Dropping it ends it.
+///
+/// It holds the lent memory by the pointer that [`push`] writes through, not by the reference: that
+/// would claim to be the only way to it.
 #[derive(Debug)]
 pub struct Recording<'a> {
-    memory: &'a mut [core::mem::MaybeUninit<Event>],
+    base: *const Event,
+    len: usize,
+    lent: PhantomData<&'a mut [MaybeUninit<Event>]>,
 }
 
 /// A recording that lost events: a conclusion drawn from it would be wrong.
@@ -233,15 +240,20 @@ impl fmt::Display for Incomplete {
 }
 
 /// Starts a recording into `memory`, or returns `None` while another one is under way.
-pub fn start(memory: &mut [core::mem::MaybeUninit<Event>]) -> Option<Recording<'_>> {
+pub fn start(memory: &mut [MaybeUninit<Event>]) -> Option<Recording<'_>> {
     if STARTER.swap(true, Ordering::Acquire) {
         return None;
     }
     RECORDER.arrived.store(0, Ordering::Relaxed);
+    let (base, len) = (memory.as_mut_ptr().cast::<Event>(), memory.len());
     // SAFETY: STARTER is ours and `on` is false, so nobody else reads or writes `memory`.
-    unsafe { *RECORDER.memory.get() = (memory.as_mut_ptr().cast(), memory.len()) };
+    unsafe { *RECORDER.memory.get() = (base, len) };
     RECORDER.on.store(true, Ordering::Release);
-    Some(Recording { memory })
+    Some(Recording {
+        base,
+        len,
+        lent: PhantomData,
+    })
 }
 
 impl Recording<'_> {
@@ -257,13 +269,13 @@ impl Recording<'_> {
     pub fn events(&mut self) -> Result<&[Event], Incomplete> {
         self.stop();
         let arrived = RECORDER.arrived.load(Ordering::Acquire);
-        if arrived > self.memory.len() {
+        if arrived > self.len {
             return Err(Incomplete {
-                lost: arrived - self.memory.len(),
+                lost: arrived - self.len,
             });
         }
         // SAFETY: `push` has written each of the first `arrived` slots, and recording has stopped.
-        Ok(unsafe { core::slice::from_raw_parts(self.memory.as_ptr().cast::<Event>(), arrived) })
+        Ok(unsafe { core::slice::from_raw_parts(self.base, arrived) })
     }
 }
 
@@ -273,3 +285,6 @@ impl Drop for Recording<'_> {
         STARTER.store(false, Ordering::Release);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,29 +2,29 @@
 # The crash is made here, by a jump to the guard page of a vmalloc area in the scene `pause`: the first
 # area has one page, and starts where vmalloc space does.
 
-define lull-refused
+# Tries what is refused everywhere, and what is refused somewhere.
+define lull-try
   python
 import gdb
 for line in (
-    "lull-pt", "lull-pt nothing", "lull-pt 0x1_ffff_ffff_ffff_ffff", "lull-pt 0x1234_0000_0000_0000", "lull-pt 0x1000",
-    "lull-lazy now", "lull-vmalloc 1", "lull-shadow", "lull-shadow 0x1000", "lull-shadow 0x1234_0000_0000_0000",
+    "lull-pt", "lull-pt nothing", "lull-pt 0x1_ffff_ffff_ffff_ffff", "lull-pt 0x1234_0000_0000_0000",
+    "lull-pt 0x1000", "lull-lazy", "lull-lazy now", "lull-vmalloc", "lull-vmalloc 1", "lull-shadow",
+    "lull-shadow 0x1000", "lull-shadow 0x1234_0000_0000_0000",
 ):
     try:
         gdb.execute(line)
-        print("lull: done: " + line)
     except gdb.error as error:
         print("lull: refused: {}: {}".format(line, error))
   end
 end
 
 echo lull: at reset\n
-lull-refused
+lull-try
 
 hbreak kernel::mm::set_memory::set_memory_ro
 continue
 echo lull: in the scene\n
-lull-refused
-lull-vmalloc
+lull-try
 lull-pt 0xffff800080000000
 lull-pt $pc
 
@@ -42,15 +42,9 @@ delete
 echo lull: without symbols\n
 symbol-file
 lull-pt $FAR_EL1
-lull-refused
-python
-try:
-    gdb.execute("lull-lazy")
-except gdb.error as error:
-    print("lull: refused: lull-lazy: {}".format(error))
-end
+lull-try
 
 kill
 echo lull: without a machine\n
-lull-refused
+lull-try
 echo lull: end of the script\n

@@ -30,6 +30,12 @@ document lull-counters
 Print enable_count and pause_count of the current task.
 end
 
-# Last: a gdb without Python says so here, and has all that is above. The path is from the root of
-# the project, where the host program starts gdb.
-source tests/gdb/lull.py
+# The commands that need Python: lull-pt, lull-lazy, lull-vmalloc, lull-shadow. Last: a gdb without
+# Python says so here, and has all that is above. The path is from the root of the project, where the
+# host program starts gdb.
+python
+import sys
+sys.path.insert(0, "tests/gdb")
+sys.dont_write_bytecode = True
+import lull
+end

@@ -8,6 +8,7 @@ use crate::tools;
 use crate::workspace::Workspace;
 use std::io::{IsTerminal, Write};
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -45,7 +46,7 @@ pub fn run(workspace: &Workspace, machine: &Machine) -> Result {
 /// If QEMU or gdb cannot be started, or gdb does not end.
 pub fn batch(workspace: &Workspace, machine: &Machine, script: &str) -> Result<String> {
     let port = port(machine)?;
-    let console = workspace.log(&format!("gdb-{script}-console"));
+    let console = console(workspace, script);
     let _qemu = machine
         .clone()
         .stopped_for_gdb(port)
@@ -66,6 +67,11 @@ pub fn batch(workspace: &Workspace, machine: &Machine, script: &str) -> Result<S
         ))),
         ending => Err(Failure::error(format!("gdb ended with {ending}: {text}"))),
     }
+}
+
+/// Where [`batch`] puts what the kernel prints.
+pub fn console(workspace: &Workspace, script: &str) -> PathBuf {
+    workspace.log(&format!("gdb-{script}-console"))
 }
 
 /// Passes if the smoke script has come to its end.

@@ -55,6 +55,14 @@ impl Machine {
         self
     }
 
+    /// The same machine, whose kernel reads commands from the console when it is
+    /// done with the rest.
+    #[must_use]
+    pub fn with_monitor(mut self) -> Self {
+        self.append = format!("{} monitor=on", self.append).trim().to_owned();
+        self
+    }
+
     /// The same machine, stopped at reset, with QEMU's gdb stub on that port of
     /// this host alone.
     #[must_use]
@@ -150,12 +158,12 @@ impl Machine {
             // A reader that has gone away is no reason to stop the machine.
             let _ = out.write_all(&text[before..]).and_then(|()| out.flush());
         };
-        let mut command = self.command();
         let ending = if std::io::stdin().is_terminal() {
+            let mut command = self.clone().with_monitor().command();
             command.stdin(Stdio::inherit());
             process::run_in_foreground(command, Some(&mut show))?
         } else {
-            process::run(command, limit, &mut show)?
+            process::run(self.command(), limit, &mut show)?
         };
         Ok(Boot {
             ending,
@@ -268,6 +276,11 @@ mod tests {
         );
         let tour = machine(&[]).autorun("tour");
         assert_eq!(after(&tour, "-append").as_deref(), Some("autorun=\"tour\""));
+        let monitor = machine(&[("APPEND", "autorun=lazy")]).with_monitor();
+        assert_eq!(
+            after(&monitor, "-append").as_deref(),
+            Some("autorun=lazy monitor=on")
+        );
     }
 
     #[test]

@@ -36,7 +36,7 @@ const VERBS: &[(&str, &str)] = &[
     ("help", "prints this; so does make alone"),
     (
         "run",
-        "installs what is missing, builds, boots, plays the tour",
+        "installs what is missing, builds, boots, plays the tour; then the monitor, on a terminal",
     ),
     ("test", "everything that must hold, on the host and in QEMU"),
     (
@@ -190,7 +190,7 @@ mod tests {
         assert!(
             failure
                 .reason
-                .ends_with("known: help run test gdb check doctor miri")
+                .ends_with("known: help run test matrix gdb check doctor miri")
         );
     }
 }

@@ -3,7 +3,7 @@
 use super::image;
 use aarch64_cpu::registers::{
     CONTEXTIDR_EL1, DAIF, ID_AA64ISAR0_EL1, ID_AA64MMFR0_EL1, ID_AA64MMFR1_EL1, ID_AA64MMFR2_EL1,
-    ID_AA64PFR0_EL1, Readable, SP_EL0, TPIDR_EL1, Writeable,
+    ID_AA64PFR0_EL1, ReadWriteable, Readable, SCTLR_EL1, SP_EL0, TPIDR_EL1, Writeable,
 };
 use core::arch::asm;
 use core::marker::PhantomData;
@@ -230,4 +230,25 @@ impl Drop for InterruptsMasked {
 pub fn unmask_serror() {
     // SAFETY: the vectors are installed, and an SError ends in a report.
     unsafe { asm!("msr daifclr, #0b0100", options(nostack, preserves_flags)) };
+}
+
+/// Has every unaligned access fault on this CPU, to Normal memory as well (`SCTLR_EL1.A`).
+pub fn check_alignment() {
+    SCTLR_EL1.modify(SCTLR_EL1::A::Enable);
+    // SAFETY: the ISB makes the next instruction see it. Not counted: it is about no table.
+    unsafe { asm!("isb", options(nostack, preserves_flags)) };
+}
+
+/// Loads a word from wherever `address` is, by one instruction.
+///
+/// # Safety
+///
+/// The bytes may be read, or the load faults and that is meant.
+pub unsafe fn load_unaligned(address: *const u32) -> u32 {
+    let value: u32;
+    // SAFETY: the caller's promise. Rust has no such load: a pointer's is aligned.
+    unsafe {
+        asm!("ldr {:w}, [{}]", out(reg) value, in(reg) address, options(nostack, preserves_flags));
+    };
+    value
 }

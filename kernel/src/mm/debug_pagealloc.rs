@@ -204,6 +204,12 @@ fn remember(pages: Pages<'_>, enter: impl Fn(&mut History, Event), at: &'static 
     }
 }
 
+/// The numbers of the frames whose history is kept, if any is.
+pub fn known() -> Option<core::ops::Range<u64>> {
+    let histories = HISTORIES.get()?.lock();
+    Some(histories.base..histories.base + histories.of.len() as u64)
+}
+
 /// Says what is known of a page: who allocated and who freed it last, and from where.
 pub fn describe(frame: Frame, out: &mut dyn fmt::Write) -> fmt::Result {
     let history = HISTORIES.get().and_then(|histories| {

@@ -65,6 +65,7 @@ impl fmt::Display for Run {
             b => (b >> 10, 'K'),
         };
         let level = match self.level {
+            Level::L3 if self.attributes.contains(Attributes::CONTIGUOUS) => "64K set",
             Level::L3 => "page",
             Level::L2 => "2M block",
             _ => "1G block",
@@ -95,7 +96,9 @@ pub fn for_each_run(range: PageRange, each: &mut dyn FnMut(&Run)) {
         if table.is_some() {
             let again = last[level as usize] == table;
             last[level as usize] = table;
-            if let Some(run) = current.as_mut().filter(|run| again && run.one_page) {
+            let goes_on =
+                |run: &&mut Run| run.one_page && run.start.checked_add(run.bytes) == Some(va);
+            if let Some(run) = current.as_mut().filter(goes_on).filter(|_| again) {
                 // The same entries once more: the run goes on for as long as this link reaches.
                 run.bytes = va - run.start + level.bytes();
                 return false;

@@ -51,14 +51,13 @@ impl Growing {
             .size()
             .checked_add(layout.align() + 64)
             .ok_or(OutOfMemory)? as u64;
-        let pages = bytes
-            .div_ceil(PAGE_SIZE)
-            .max(STEP)
-            .min(HEAP.pages() - self.mapped);
-        let range = PageRange::new(HEAP.page(self.mapped), pages).ok_or(OutOfMemory)?;
-        if range.bytes() < bytes.min(STEP * PAGE_SIZE) {
+        let (needed, left) = (bytes.div_ceil(PAGE_SIZE), HEAP.pages() - self.mapped);
+        // What can't be met must take nothing: the heap never gets smaller again.
+        if needed > left {
             return Err(OutOfMemory);
         }
+        let pages = needed.max(STEP).min(left);
+        let range = PageRange::new(HEAP.page(self.mapped), pages).ok_or(OutOfMemory)?;
         let mut kernel = linear_map::kernel();
         kernel.prepare(range).map_err(|_| OutOfMemory)?;
         let list = page_alloc::allocate_list(pages)?;

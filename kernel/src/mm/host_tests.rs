@@ -12,7 +12,7 @@ use crate::{
         entry::Entry,
     },
     task,
-    trace::{self, Barrier, Event, Kind},
+    trace::{self, Barrier, Counts, Event, Kind},
 };
 use std::{
     cell::Cell,
@@ -76,8 +76,7 @@ impl Machine {
     /// Records what `action` does.
     pub fn record<R>(&self, action: impl FnOnce() -> R) -> (R, Vec<Event>) {
         const ROOM: usize = if cfg!(miri) { 1 << 12 } else { 1 << 16 };
-        let mut memory: Vec<MaybeUninit<Event>> = Vec::with_capacity(ROOM);
-        memory.resize_with(ROOM, MaybeUninit::uninit);
+        let mut memory: Box<[MaybeUninit<Event>]> = Box::new_uninit_slice(ROOM);
         let mut recording = trace::start(&mut memory).expect("the machine is ours");
         let result = action();
         let events = recording.events().expect("there is room").to_vec();
@@ -119,6 +118,8 @@ pub struct Arena {
     calls: Vec<usize>,
     /// Pages zeroed.
     zeroed: Cell<usize>,
+    /// The counters when each page came back.
+    freed: Vec<Counts>,
 }
 
 impl Arena {
@@ -129,6 +130,7 @@ impl Arena {
             left: pages,
             calls: Vec::new(),
             zeroed: Cell::new(0),
+            freed: Vec::new(),
         }
     }
 
@@ -150,6 +152,11 @@ impl Arena {
     /// Pages zeroed.
     pub fn zeroed(&self) -> usize {
         self.zeroed.get()
+    }
+
+    /// For each page that came back, the counters at that time.
+    pub fn freed(&self) -> &[Counts] {
+        &self.freed
     }
 
     /// Lets `pages` more be given out.
@@ -220,5 +227,9 @@ impl TableMemory for &mut Arena {
         self.zeroed.set(self.zeroed.get() + 1);
         // SAFETY: a page of the arena; the code under test says that it is no table yet.
         unsafe { self.page(page).write([0; PTRS_PER_TABLE]) };
+    }
+
+    fn free(&mut self, tables: &[Frame]) {
+        self.freed.extend(tables.iter().map(|_| Counts::now()));
     }
 }

@@ -6,6 +6,8 @@
 //! off; the model (crate `lazy-mmu`) says what nesting and pausing mean.
 
 #[cfg(target_os = "none")]
+mod deferred_ktests;
+#[cfg(target_os = "none")]
 mod ktests;
 
 use super::sequence::{Removed, Sequence};
@@ -270,6 +272,23 @@ pub fn store_leaf(entry: Entry, va: VirtAddr, old: Descriptor, new: Descriptor) 
     // and an invalid entry is never cached that a barrier could have kept away (DDI 0487, D8.16.1).
 }
 
+/// Stores a block of level 2, or clears one, in a live kernel table. As links are, it is never
+/// queued, and comes after whatever is.
+pub fn store_block(entry: Entry, va: VirtAddr, old: Descriptor, new: Descriptor) {
+    drain();
+    if backend() == Backend::Tlbi
+        && let Some(pages) = PageRange::new(va, Level::L2.bytes() / vmsa::PAGE_SIZE)
+    {
+        pages
+            .pages_iter()
+            .for_each(|page| flush_before_reuse(page, new));
+    }
+    entry.store(va, Level::L2, old, new);
+    if new.is_valid() {
+        owe_barriers();
+    }
+}
+
 /// Reads a leaf of a live kernel table. Memory tells the truth but under the backend `stores`: there
 /// an entry that was changed in the open section still reads as it was.
 #[inline]
@@ -383,7 +402,9 @@ static QUEUE_FULL: AtomicU64 = AtomicU64::new(0);
 
 /// Puts a flush off, if the backend and the state of the task allow that.
 pub fn defer_flush(range: PageRange, removed: Removed) -> bool {
-    if backend() != Backend::Tlbi || !is_active() {
+    // Where blocks were removed the flush is made at once: it is rare, and the list needs to know of
+    // pages and tables alone.
+    if backend() != Backend::Tlbi || !is_active() || removed == Removed::Blocks {
         return false;
     }
     let pending = PendingFlush {

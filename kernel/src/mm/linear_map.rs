@@ -56,6 +56,17 @@ impl TableMemory for Linear {
     fn zero(&mut self, page: Frame) {
         zero_page(page);
     }
+
+    fn free(&mut self, tables: &[Frame]) {
+        let Some(mut list) = page_alloc::empty_list() else {
+            return;
+        };
+        for table in tables {
+            // A table that is not the allocator's own (bring-up made it) is reported, and lost.
+            let _ = page_alloc::give_up(&mut list, *table);
+        }
+        page_alloc::free_list(list);
+    }
 }
 
 /// Zeroes a page of RAM through the linear map. It must be the caller's, and mapped there.

@@ -17,14 +17,16 @@ pub mod lazy;
 pub mod linear_map;
 pub mod page_alloc;
 pub mod page_table;
+#[cfg(target_os = "none")]
+pub mod ptdump;
 pub mod ranges;
 pub mod sequence;
 #[cfg(target_os = "none")]
 pub mod set_memory;
 #[cfg(target_os = "none")]
-mod testing;
+pub(crate) mod testing;
 pub mod tlb;
 pub mod vmalloc;
 
 #[cfg(test)]
-mod host_tests;
+pub(crate) mod host_tests;

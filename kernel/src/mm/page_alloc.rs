@@ -8,10 +8,12 @@ mod buddy;
 #[cfg(target_os = "none")]
 mod ktests;
 
-pub use buddy::{Buddy, MAX_ORDER, PageMeta};
+pub use buddy::{BlockState, Buddy, MAX_ORDER, ORDERS, PageMeta};
 
 /// Single pages of the kernel's allocator, as a chain.
 pub type PageList = buddy::PageList<'static>;
+/// Blocks of any order of the kernel's allocator, as a chain.
+pub type BlockList = buddy::BlockList<'static>;
 use core::{fmt, panic::Location};
 use spin::{Mutex, Once};
 use vmsa::Frame;
@@ -188,6 +190,20 @@ pub fn empty_list() -> Option<PageList> {
     BUDDY.get().map(|buddy| buddy.lock().empty_list())
 }
 
+/// A list without blocks. `None` before [`open`].
+pub fn empty_blocks() -> Option<BlockList> {
+    BUDDY.get().map(|buddy| buddy.lock().empty_blocks())
+}
+
+/// Makes single pages of an allocated block, each to be freed on its own.
+///
+/// # Errors
+/// What is wrong with the call; nothing has changed.
+pub fn split(frame: Frame, order: u8) -> Result<(), FreeError> {
+    let buddy = BUDDY.get().ok_or(FreeError::Reserved)?;
+    buddy.lock().split(frame, order)
+}
+
 /// Gives back the block of 2^`order` pages that starts at `frame`.
 ///
 /// # Errors
@@ -244,6 +260,18 @@ pub fn is_free(frame: Frame) -> bool {
         .get()
         .and_then(Mutex::try_lock)
         .is_some_and(|buddy| buddy.is_free(frame))
+}
+
+/// What the block is that a frame lies in; `None` for one that the allocator was never given.
+pub fn block_of(frame: Frame) -> Option<BlockState> {
+    BUDDY.get()?.lock().block_of(frame)
+}
+
+/// How many blocks of each order are free.
+pub fn free_blocks() -> [u64; ORDERS] {
+    BUDDY
+        .get()
+        .map_or([0; ORDERS], |buddy| buddy.lock().free_blocks())
 }
 
 /// Notes that the contents of `pages` are the poison pattern.

@@ -8,6 +8,7 @@
 //! How table pages are had and reached differs between bring-up, the running kernel and host tests:
 //! [`TableMemory`].
 
+pub mod huge;
 #[cfg(target_os = "none")]
 mod ktests;
 
@@ -31,6 +32,10 @@ pub trait TableMemory {
 
     /// Zeroes a page that is no table yet.
     fn zero(&mut self, page: Frame);
+
+    /// Takes tables back that nothing links to and no TLB knows. A memory that has no use for them
+    /// keeps them.
+    fn free(&mut self, _tables: &[Frame]) {}
 }
 
 /// Why a walk stopped. What it had done until then stays done, and is guaranteed visible.
@@ -42,8 +47,11 @@ pub enum Error {
     Occupied(VirtAddr),
     /// Nothing is mapped at this address.
     NotMapped(VirtAddr),
-    /// A block covers this address; changing a part of it would need it split.
+    /// A block or a set of contiguous entries covers this address; changing a part of it would need
+    /// it split.
     Block(VirtAddr),
+    /// This address, or the frame for it, is not aligned to the size of the mapping.
+    Misaligned(VirtAddr),
 }
 
 impl From<OutOfMemory> for Error {
@@ -58,7 +66,8 @@ impl fmt::Display for Error {
             Self::OutOfMemory => OutOfMemory.fmt(f),
             Self::Occupied(va) => write!(f, "{va} is mapped already"),
             Self::NotMapped(va) => write!(f, "nothing is mapped at {va}"),
-            Self::Block(va) => write!(f, "{va} is mapped by a block"),
+            Self::Block(va) => write!(f, "{va} is mapped by a block or a contiguous set"),
+            Self::Misaligned(va) => write!(f, "{va} or its frame is not aligned to the mapping"),
         }
     }
 }
@@ -171,7 +180,8 @@ impl<M: TableMemory> PageTable<M> {
     /// the caller has open.
     ///
     /// # Errors
-    /// The first that comes up; leaves before it are changed.
+    /// The first that comes up; leaves before it are changed. [`Error::Block`] where an entry is not
+    /// alone responsible for its page: see [`huge`].
     #[inline]
     pub fn change_leaves(
         &self,
@@ -180,6 +190,7 @@ impl<M: TableMemory> PageTable<M> {
         mut change: impl FnMut(&Leaf) -> Result<(), Error>,
     ) -> Result<(), Error> {
         self.for_each_leaf_table(range, |table, first, count, va| {
+            self.refuse_contiguous(table, first, count, va)?;
             for (i, index) in (first..first + count).enumerate() {
                 change(&Leaf {
                     entry: self.memory.entry(table, index),
@@ -274,9 +285,16 @@ impl<M: TableMemory> PageTable<M> {
     ///
     /// # Errors
     /// [`Error::NotMapped`] where there is no leaf table, [`Error::Block`].
-    pub fn set_leaf(&self, va: VirtAddr, new: impl FnOnce(Descriptor) -> Descriptor) -> Result<(), Error> {
+    pub fn set_leaf(
+        &self,
+        va: VirtAddr,
+        new: impl FnOnce(Descriptor) -> Descriptor,
+    ) -> Result<(), Error> {
         let table = self.leaf_table(va)?.ok_or(Error::NotMapped(va))?;
-        let leaf = Leaf { entry: self.memory.entry(table, Level::L3.index(va)), va };
+        let leaf = Leaf {
+            entry: self.memory.entry(table, Level::L3.index(va)),
+            va,
+        };
         let old = leaf.get();
         leaf.set(old, new(old));
         Ok(())
@@ -287,11 +305,16 @@ impl<M: TableMemory> PageTable<M> {
     /// # Errors
     /// [`Error::OutOfMemory`]: tables made until then stay, empty; [`Error::Block`].
     pub fn prepare(&mut self, range: PageRange) -> Result<(), Error> {
+        self.prepare_down_to(Level::L3, range)
+    }
+
+    /// Makes the missing tables of every level up to `leaf`, whose entries are to be the leaves.
+    fn prepare_down_to(&mut self, leaf: Level, range: PageRange) -> Result<(), Error> {
         let mut at = range.start();
         loop {
             // First look how many tables the next stretch lacks, then get them all, so that one
             // barrier orders them all.
-            let (missing, next) = self.count_missing(at, range.last_byte())?;
+            let (missing, next) = self.count_missing(leaf, at, range.last_byte())?;
             if missing > 0 {
                 let mut storage = [self.root; BATCH];
                 let frames = &mut storage[..missing];
@@ -306,7 +329,7 @@ impl<M: TableMemory> PageTable<M> {
                 barrier::dsb_ishst();
                 // Links are never queued, and come after whatever is.
                 lazy::drain();
-                self.link_missing(at, next.unwrap_or(range.last_byte()), frames);
+                self.link_missing(leaf, at, next.unwrap_or(range.last_byte()), frames);
             }
             match next {
                 None => return Ok(()),
@@ -321,6 +344,7 @@ impl<M: TableMemory> PageTable<M> {
     /// not fit a batch any more: the count, and where to go on.
     fn count_missing(
         &self,
+        leaf: Level,
         first: VirtAddr,
         last: VirtAddr,
     ) -> Result<(usize, Option<VirtAddr>), Error> {
@@ -333,7 +357,9 @@ impl<M: TableMemory> PageTable<M> {
             let mut lacks = 0;
             let mut table = Some(self.root);
             let mut level = Level::L0;
-            while let Some(below) = level.next() {
+            while level < leaf
+                && let Some(below) = level.next()
+            {
                 table = match table {
                     None => None,
                     Some(frame) => self.next_table(frame, level, at)?,
@@ -375,13 +401,15 @@ impl<M: TableMemory> PageTable<M> {
 
     /// Links `frames`, zeroed, where tables are missing between `first` and `last`. `count_missing`
     /// counted as many.
-    fn link_missing(&mut self, first: VirtAddr, last: VirtAddr, frames: &[Frame]) {
+    fn link_missing(&mut self, leaf: Level, first: VirtAddr, last: VirtAddr, frames: &[Frame]) {
         let mut frames = frames.iter();
         let mut at = first;
         loop {
             let mut table = self.root;
             let mut level = Level::L0;
-            while let Some(below) = level.next() {
+            while level < leaf
+                && let Some(below) = level.next()
+            {
                 let entry = self.memory.entry(table, level.index(at));
                 let old = entry.load();
                 table = match old.kind(level) {
@@ -443,7 +471,8 @@ impl<M: TableMemory> PageTable<M> {
     }
 
     /// Maps `range` to the frames from `pa` on, in a tree that no walker reads yet: no barriers,
-    /// and entries as large as alignment and `largest` allow.
+    /// and entries as large as alignment and `largest` allow; where blocks are allowed, pages in
+    /// contiguous sets as well.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`], [`Error::Occupied`]; what was mapped until then stays.
@@ -467,15 +496,29 @@ impl<M: TableMemory> PageTable<M> {
                 .into_iter()
                 .find(fits)
                 .unwrap_or(Level::L3);
+            let set = huge::Size::Contiguous.bytes();
+            let (attributes, bytes) = if level == Level::L3
+                && largest < Level::L3
+                && va.is_aligned(set)
+                && pa.is_aligned(set)
+                && left >= set
+            {
+                (attributes | Attributes::CONTIGUOUS, set)
+            } else {
+                (attributes, level.bytes())
+            };
             let table = self.table_offline(va, level)?;
-            let entry = self.memory.entry(table, level.index(va));
-            let old = entry.load();
-            let new = Descriptor::leaf(level, pa, attributes).ok_or(Error::Block(va))?;
-            if !old.is_none() {
-                return Err(Error::Occupied(va));
+            for offset in (0..bytes).step_by(level.bytes() as usize) {
+                let (va, pa) = (va + offset, pa + offset);
+                let entry = self.memory.entry(table, level.index(va));
+                let old = entry.load();
+                let new = Descriptor::leaf(level, pa, attributes).ok_or(Error::Misaligned(va))?;
+                if !old.is_none() {
+                    return Err(Error::Occupied(va));
+                }
+                entry.store(va, level, old, new);
             }
-            entry.store(va, level, old, new);
-            done += level.bytes();
+            done += bytes;
         }
         Ok(())
     }

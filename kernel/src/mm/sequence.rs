@@ -18,8 +18,12 @@ const MAX_SINGLE_OPERATIONS: u64 = 512;
 /// What the entries of a flushed range were.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Removed {
-    /// Leaves alone: cached table entries may stay (TLBI VAALE1IS).
+    /// Pages: cached table entries may stay (TLBI VAALE1IS, with the hint that the entries were at
+    /// level 3).
     Leaves,
+    /// Leaves among which are blocks: as `Leaves`, without a hint. The hint would be wrong, and a
+    /// wrong one may invalidate nothing.
+    Blocks,
     /// Tables as well: cached table entries must go (TLBI VAAE1IS).
     Tables,
 }
@@ -59,11 +63,9 @@ impl Sequence {
         if self.everything {
             return;
         }
-        // The level hint is right for kernel leaves, which are pages; a wrong one might invalidate
-        // nothing.
-        let leaves = removed == Removed::Leaves;
-        let hint = (leaves && cpu::features().ttl).then_some(Level::L3);
-        for operation in cover(range, leaves, hint, cpu::features().tlbi_range) {
+        let leaves_alone = removed != Removed::Tables;
+        let hint = (removed == Removed::Leaves && cpu::features().ttl).then_some(Level::L3);
+        for operation in cover(range, leaves_alone, hint, cpu::features().tlbi_range) {
             tlbi::issue(operation);
         }
     }

@@ -27,6 +27,9 @@ pub enum Error {
     Misaligned,
     /// The pages are not all in one area made by vmalloc (-EINVAL in Linux).
     NoArea,
+    /// Blocks or contiguous sets may map the pages, of which no part can be changed alone (-EINVAL
+    /// in Linux for every area with VM_ALLOW_HUGE_VMAP).
+    Huge,
     /// The pages would be writable and executable, here or through their alias.
     WritableAndExecutable,
 }
@@ -36,6 +39,7 @@ impl fmt::Display for Error {
         f.write_str(match self {
             Self::Misaligned => "the range is not made of whole pages",
             Self::NoArea => "the range is not within one vmalloc area",
+            Self::Huge => "the range may be mapped by blocks or contiguous sets",
             Self::WritableAndExecutable => "the range would be writable and executable",
         })
     }
@@ -88,6 +92,9 @@ fn change_memory_common(
         .filter(|range| range.pages() > 0)
         .ok_or(Error::Misaligned)?;
     let area = vmalloc::find(start).ok_or(Error::NoArea)?;
+    if area.kind == AreaKind::VmallocHuge {
+        return Err(Error::Huge);
+    }
     if area.kind != AreaKind::Vmalloc || !area.mapped.contains(range.last_byte()) {
         return Err(Error::NoArea);
     }
@@ -219,18 +226,22 @@ pub fn set_direct_map_valid(pages: Pages<'_>, valid: bool) {
 /// alone.
 ///
 /// # Errors
-/// [`Error::Misaligned`]; [`Error::NoArea`] where some page is neither mapped nor was it; nothing
-/// has changed.
+/// [`Error::Misaligned`]; [`Error::NoArea`] where some page is neither mapped nor was it;
+/// [`Error::Huge`]; nothing has changed.
 pub fn set_memory_valid(start: VirtAddr, pages: u64, valid: bool) -> Result<(), Error> {
     let _span = span("set_memory_valid");
     let range = PageRange::new(start, pages)
         .filter(|range| range.pages() > 0)
         .ok_or(Error::Misaligned)?;
     let kernel = linear_map::kernel();
-    let mut leaves = 0;
-    kernel.visit(range, &mut |_, level, _| {
+    let (mut leaves, mut huge) = (0, false);
+    kernel.visit(range, &mut |_, level, entry| {
         leaves += u64::from(level == Level::L3);
+        huge |= level < Level::L3 || entry.attributes().contains(Attributes::CONTIGUOUS);
     });
+    if huge {
+        return Err(Error::Huge);
+    }
     if leaves != pages {
         return Err(Error::NoArea);
     }

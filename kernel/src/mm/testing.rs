@@ -40,10 +40,10 @@ macro_rules! must {
         }
     };
 }
-pub(super) use must;
+pub(crate) use must;
 
 /// A failure of the test's own tools.
-pub(super) const fn trouble(what: &'static str) -> Failure {
+pub(crate) const fn trouble(what: &'static str) -> Failure {
     Failure {
         file: file!(),
         line: line!(),
@@ -72,6 +72,18 @@ pub(super) fn recorded<R>(action: impl FnOnce() -> R) -> Result<(Vec<Event>, R),
     Ok((copy, result))
 }
 
+/// Sees to it that the heap has room for two recordings at a time, so that it need not grow while a
+/// test counts.
+///
+/// # Errors
+/// As [`recorded`].
+pub(super) fn make_room() -> Result<(), Failure> {
+    let first = recorded(|| ())?;
+    let second = recorded(|| ())?;
+    drop((first, second));
+    Ok(())
+}
+
 /// Messages while [`logged`] runs. Static, since a message may come from an allocator.
 static MESSAGES: Mutex<Text> = Mutex::new(Text {
     bytes: [0; 16 * 1024],
@@ -95,7 +107,7 @@ impl Write for Text {
 }
 
 /// What `action` logs, and what it returns.
-pub(super) fn logged<R>(action: impl FnOnce() -> R) -> (String, R) {
+pub(crate) fn logged<R>(action: impl FnOnce() -> R) -> (String, R) {
     fn tap(level: log::Level, text: &fmt::Arguments<'_>) {
         // What is formatted here may log again: that message is not captured.
         if let Some(mut messages) = MESSAGES.try_lock() {
@@ -250,7 +262,7 @@ impl Drop for Scratch {
 pub(super) fn frame_at(va: VirtAddr) -> Result<Frame, Failure> {
     let leaf = linear_map::kernel().leaf(va);
     leaf.and_then(|(entry, level)| entry.output_ignoring_valid(level))
-        .map(|pa| Frame::containing(pa) )
+        .map(Frame::containing)
         .ok_or(trouble("nothing is mapped there"))
 }
 

@@ -1,63 +1,242 @@
 //! Commands: what a person, or `autorun=` on the kernel command line, can tell the kernel to do.
+//! The table of them; what they do is in the files below.
+//!
+//! An argument that is not right is refused before anything has changed, with what is known.
 
-use crate::{arch::exit, ktest, println, tour, warning};
+pub mod arguments;
+pub mod complete;
+pub mod keys;
+pub mod line;
+
+mod change;
+mod crash;
+mod ktests;
+mod memory;
+mod state;
+mod tables;
+mod test;
+
+pub use line::interact;
+
+use crate::{arch::exit, print, println, tour};
+use alloc::{format, string::String};
+use arguments::Wrong;
 use core::fmt;
 
 /// A command.
 struct Command {
     name: &'static str,
-    /// What may follow the name.
+    /// What may follow the name; empty if nothing may.
     arguments: &'static str,
+    /// Words that can stand there, for completion.
+    words: &'static [&'static str],
     /// What it does, for `help`.
     what: &'static str,
     run: fn(&[&str]) -> Result<(), Failed>,
 }
 
-/// A command that did not do what it was told, and has said why.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Failed;
+/// Why a command did not do what it was told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failed {
+    /// It was given what it can't take, and has done nothing.
+    Refused(String),
+    /// It was given more or less than it takes, and has done nothing.
+    Usage,
+    /// It has said why.
+    Told,
+}
+
+impl Failed {
+    /// The refusal of somebody below.
+    fn because(why: impl fmt::Display) -> Self {
+        Self::Refused(format!("{why}"))
+    }
+}
+
+impl From<Wrong<'_>> for Failed {
+    fn from(wrong: Wrong<'_>) -> Self {
+        Self::because(wrong)
+    }
+}
+
+/// Refuses with a formatted reason.
+macro_rules! refuse {
+    ($($why:tt)+) => { Err($crate::monitor::Failed::Refused(alloc::format!($($why)+))) };
+}
+use refuse;
+
+/// Shortens the table below.
+const fn command(
+    name: &'static str,
+    arguments: &'static str,
+    words: &'static [&'static str],
+    what: &'static str,
+    run: fn(&[&str]) -> Result<(), Failed>,
+) -> Command {
+    Command {
+        name,
+        arguments,
+        words,
+        what,
+        run,
+    }
+}
 
 /// Every command, as `help` lists them.
-const COMMANDS: [Command; 4] = [
-    Command {
-        name: "help",
-        arguments: "",
-        what: "lists the commands",
-        run: help,
-    },
-    Command {
-        name: "tour",
-        arguments: "[SCENE]",
-        what: "plays the tour, or one scene of it",
-        run: play,
-    },
-    Command {
-        name: "test",
-        arguments: "[list|GROUP|GROUP.NAME]",
-        what: "runs the kernel tests, reported as KTAP; list: a line of JSON a test",
-        run: test,
-    },
-    Command {
-        name: "exit",
-        arguments: "[STATUS]",
-        what: "ends QEMU with this status (0 to 255; 16 is success)",
-        run: leave,
-    },
+const COMMANDS: [Command; 18] = [
+    command("help", "", &[], "lists the commands", help),
+    command(
+        "tour",
+        "[SCENE]",
+        &SCENES,
+        "plays the tour, or one scene of it",
+        play,
+    ),
+    command(
+        "lazy",
+        "",
+        &[],
+        "the lazy MMU mode of this task: state, barriers owed, flushes pending, stores queued",
+        state::lazy,
+    ),
+    command(
+        "model",
+        "[NAME]",
+        &state::MODELS,
+        "shows or chooses the nesting rules",
+        state::model,
+    ),
+    command(
+        "backend",
+        "[NAME]",
+        &state::BACKENDS,
+        "shows or chooses what a lazy section defers",
+        state::backend,
+    ),
+    command(
+        "ptdump",
+        "[PART|START-END|START+BYTES]",
+        &tables::PARTS,
+        "what is mapped, and whether any frame is writable and executable",
+        tables::ptdump,
+    ),
+    command(
+        "pt",
+        "ADDRESS",
+        &[],
+        "the walk for an address, each level decoded",
+        tables::pt,
+    ),
+    command(
+        "vmallocinfo",
+        "",
+        &[],
+        "the areas of vmalloc, and those that wait for the purge",
+        memory::vmallocinfo,
+    ),
+    command(
+        "pages",
+        "",
+        &[],
+        "the free lists of the page allocator",
+        memory::pages,
+    ),
+    command(
+        "owner",
+        "PAGE|ADDRESS",
+        &[],
+        "who allocated and who freed a page last; PAGE is a frame number",
+        memory::owner,
+    ),
+    command(
+        "shadow",
+        "ADDRESS",
+        &[],
+        "the shadow around an address, and what it says",
+        memory::shadow,
+    ),
+    command(
+        "stats",
+        "",
+        &[],
+        "what was counted since reset",
+        state::stats,
+    ),
+    command(
+        "vmalloc",
+        "BYTES",
+        &[],
+        "makes an area; K and M may follow the number",
+        change::vmalloc,
+    ),
+    command(
+        "vfree",
+        "ADDRESS",
+        &[],
+        "frees an area that vmalloc made here",
+        change::vfree,
+    ),
+    command(
+        "set_memory",
+        "ro|rw|x|nx|valid|invalid ADDRESS PAGES",
+        &change::KINDS,
+        "changes pages of an area that vmalloc made here",
+        change::set_memory,
+    ),
+    command(
+        "crash",
+        "KIND",
+        &crash::WORDS,
+        "ends the machine with a report of KIND; known: see 'crash'",
+        crash::crash,
+    ),
+    command(
+        "test",
+        "[list|GROUP|GROUP.NAME]",
+        &["list"],
+        "runs the kernel tests, reported as KTAP; list: a line of JSON a test",
+        test::test,
+    ),
+    command(
+        "exit",
+        "[STATUS]",
+        &[],
+        "ends QEMU with this status (0 to 255; 16 is success)",
+        leave,
+    ),
 ];
 
-/// Arguments that a command can have.
+/// The names of the scenes.
+const SCENES: [&str; tour::SCENES.len()] = {
+    let mut names = [""; tour::SCENES.len()];
+    let mut i = 0;
+    while i < names.len() {
+        names[i] = tour::SCENES[i].name;
+        i += 1;
+    }
+    names
+};
+
+/// Words that a command can have.
 const MAX_WORDS: usize = 8;
 
-/// Runs the commands of `autorun=`, separated by semicolons, up to the first that fails.
+/// Runs commands that are separated by semicolons, up to the first that fails, and says why it
+/// did.
 ///
 /// # Errors
-/// [`Failed`].
+/// The failure, which has been told.
 pub fn run_all(commands: &str) -> Result<(), Failed> {
     commands
         .split(';')
         .map(str::trim)
         .filter(|line| !line.is_empty())
-        .try_for_each(run)
+        .try_for_each(|line| {
+            run(line).inspect_err(|failed| match failed {
+                Failed::Refused(why) => println!("lull: {why}"),
+                Failed::Usage => println!("lull: {}", Usage(line)),
+                Failed::Told => {}
+            })
+        })
 }
 
 /// Runs one command.
@@ -69,7 +248,7 @@ pub fn run(line: &str) -> Result<(), Failed> {
     let mut count = 0;
     for word in line.split_whitespace() {
         let Some(slot) = words.get_mut(count) else {
-            return refuse(format_args!("more than {MAX_WORDS} words in '{line}'"));
+            return refuse!("more than {MAX_WORDS} words in '{line}'");
         };
         *slot = word;
         count += 1;
@@ -77,55 +256,87 @@ pub fn run(line: &str) -> Result<(), Failed> {
     let Some((name, arguments)) = words[..count].split_first() else {
         return Ok(());
     };
-    match COMMANDS.iter().find(|command| command.name == *name) {
+    match find(name) {
+        Some(command) if command.arguments.is_empty() && !arguments.is_empty() => {
+            Err(Failed::Usage)
+        }
         Some(command) => (command.run)(arguments),
-        None => refuse(format_args!("unknown command '{name}'; known: {}", Names)),
+        None => {
+            let names = List(&COMMANDS.each_ref().map(|command| command.name));
+            refuse!("unknown command '{name}'; known: {names}")
+        }
     }
 }
 
-/// The names of all commands.
-struct Names;
+fn find(name: &str) -> Option<&'static Command> {
+    const { &COMMANDS }
+        .iter()
+        .find(|command| command.name == name)
+}
 
-impl fmt::Display for Names {
+/// What the command of a line takes.
+struct Usage<'a>(&'a str);
+
+impl fmt::Display for Usage<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        list(f, COMMANDS.iter().map(|command| command.name))
+        let name = self.0.split_whitespace().next().unwrap_or_default();
+        match find(name).map_or("", |command| command.arguments) {
+            "" => write!(f, "{name} takes nothing"),
+            arguments => write!(f, "{name} takes {arguments}"),
+        }
     }
 }
 
-/// Writes words with spaces between them.
-fn list<'a>(f: &mut fmt::Formatter<'_>, words: impl Iterator<Item = &'a str>) -> fmt::Result {
-    words
-        .enumerate()
-        .try_for_each(|(i, word)| write!(f, "{}{word}", if i == 0 { "" } else { " " }))
-}
+/// Words with blanks between them.
+struct List<'a>(&'a [&'a str]);
 
-fn refuse(why: fmt::Arguments<'_>) -> Result<(), Failed> {
-    println!("lull: {why}");
-    Err(Failed)
-}
-
-fn help(arguments: &[&str]) -> Result<(), Failed> {
-    if let Some(extra) = arguments.first() {
-        return refuse(format_args!("help takes no '{extra}'"));
+impl fmt::Display for List<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0
+            .iter()
+            .enumerate()
+            .try_for_each(|(i, word)| write!(f, "{}{word}", if i == 0 { "" } else { " " }))
     }
-    for command in &COMMANDS {
-        println!("{} {:24} {}", command.name, command.arguments, command.what);
+}
+
+/// The console, for what writes to a writer.
+struct Console;
+
+impl fmt::Write for Console {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        print!("{text}");
+        Ok(())
+    }
+}
+
+/// Prints what writes to a writer; the console has no errors to give.
+fn show(what: impl FnOnce(&mut dyn fmt::Write) -> fmt::Result) {
+    let _ = what(&mut Console);
+}
+
+fn help(_: &[&str]) -> Result<(), Failed> {
+    for Command {
+        name,
+        arguments,
+        what,
+        ..
+    } in &COMMANDS
+    {
+        println!("{:50} {what}", format!("{name} {arguments}"));
     }
     Ok(())
 }
 
 fn play(arguments: &[&str]) -> Result<(), Failed> {
-    match arguments {
-        [] => tour::play().then_some(()).ok_or(Failed),
+    let passed = match arguments {
+        [] => tour::play(),
         [name] => match tour::SCENES.iter().find(|scene| scene.name == *name) {
-            Some(scene) => tour::play_one(scene).then_some(()).ok_or(Failed),
-            None => refuse(format_args!(
-                "unknown scene '{name}'; known: {}",
-                tour::Names
-            )),
+            Some(scene) => tour::play_one(scene),
+            None => return refuse!("unknown scene '{name}'; known: {}", List(&SCENES)),
         },
-        _ => refuse(format_args!("tour takes one scene; known: {}", tour::Names)),
-    }
+        _ => return Err(Failed::Usage),
+    };
+    passed.then_some(()).ok_or(Failed::Told)
 }
 
 fn leave(arguments: &[&str]) -> Result<(), Failed> {
@@ -133,61 +344,8 @@ fn leave(arguments: &[&str]) -> Result<(), Failed> {
         [] => exit::success(),
         [status] => match status.parse() {
             Ok(status) => exit::with_status(status),
-            Err(_) => refuse(format_args!("unknown status '{status}'; known: 0 to 255")),
+            Err(_) => refuse!("unknown status '{status}'; known: 0 to 255"),
         },
-        _ => refuse(format_args!("exit takes one status")),
+        _ => Err(Failed::Usage),
     }
-}
-
-fn test(arguments: &[&str]) -> Result<(), Failed> {
-    let passed = match arguments {
-        [] => run_tests(|_| true),
-        ["list"] => {
-            ktest::all().iter().for_each(|test| println!("{test}"));
-            true
-        }
-        [name] => {
-            let chosen = |test: &ktest::KernelTest| {
-                test.group == *name
-                    || name
-                        .strip_prefix(test.group)
-                        .and_then(|rest| rest.strip_prefix('.'))
-                        == Some(test.name)
-            };
-            if !ktest::all().iter().any(chosen) {
-                return refuse(format_args!(
-                    "unknown test '{name}'; known: see 'test list'"
-                ));
-            }
-            run_tests(chosen)
-        }
-        _ => return refuse(format_args!("test takes one group or test")),
-    };
-    passed.then_some(()).ok_or(Failed)
-}
-
-/// Runs the chosen tests as one KTAP report. Tests that end the machine run only when they are
-/// named alone.
-fn run_tests(chosen: impl Fn(&ktest::KernelTest) -> bool) -> bool {
-    let alone = ktest::all().iter().filter(|test| chosen(test)).count() == 1;
-    let tests = || {
-        ktest::all()
-            .iter()
-            .filter(|test| chosen(test) && (alone || test.expect == ktest::Expect::Pass))
-    };
-    println!("KTAP version 1");
-    println!("1..{}", tests().count());
-    let mut passed = true;
-    for (number, test) in (1..).zip(tests()) {
-        warning::print_again();
-        match (test.run)() {
-            Ok(()) => println!("ok {number} {}.{}", test.group, test.name),
-            Err(failure) => {
-                passed = false;
-                println!("# {failure}");
-                println!("not ok {number} {}.{}", test.group, test.name);
-            }
-        }
-    }
-    passed
 }

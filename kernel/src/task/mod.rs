@@ -69,8 +69,14 @@ pub fn current() -> &'static Task {
 /// On the host every thread is a task of its own.
 #[cfg(not(target_os = "none"))]
 pub fn current() -> &'static Task {
+    static ALL: std::sync::Mutex<Vec<&Task>> = std::sync::Mutex::new(Vec::new());
     std::thread_local! {
-        static TASK: &'static Task = Box::leak(Box::new(Task::new(0, "host")));
+        static TASK: &'static Task = {
+            let task: &'static Task = Box::leak(Box::new(Task::new(0, "host")));
+            // Remembered past the end of the thread: a pointer to it may be, too.
+            ALL.lock().expect("nobody panics in here").push(task);
+            task
+        };
     }
     TASK.with(|task| *task)
 }

@@ -1,7 +1,10 @@
-//! gdb tests, in batch: gdb finds the kernel, and steps through the nested enable.
+//! gdb tests, in batch: gdb finds the kernel, steps through the nested enable, and the project's
+//! commands show what the kernel shows, after a crash too.
+
+mod commands;
 
 use super::{Job, Suite};
-use crate::failure::{Failure, Result};
+use crate::failure::{Doing, Failure, Result};
 use crate::gdb;
 use crate::machine::{Machine, write_log};
 
@@ -20,11 +23,39 @@ impl Suite<'_> {
             let machine = self.machine().autorun("tour nesting");
             self.gdb("gdb-nesting", &machine, "nesting.gdb", nesting_verdict);
         };
-        vec![Box::new(smoke), Box::new(nesting)]
+        let lazy = || {
+            let machine = self.machine().autorun("tour nesting; tour hazards");
+            self.gdb_and_console("gdb-lazy", &machine, "lazy.gdb", commands::lazy);
+        };
+        let crash = || {
+            let machine = self.machine().autorun("tour pause");
+            self.gdb_and_console("gdb-crash", &machine, "crash.gdb", commands::crash);
+        };
+        vec![
+            Box::new(smoke),
+            Box::new(nesting),
+            Box::new(lazy),
+            Box::new(crash),
+        ]
+    }
+
+    /// Runs a script and judges what gdb printed beside what the kernel did.
+    fn gdb_and_console(
+        &self,
+        name: &str,
+        machine: &Machine,
+        script: &str,
+        verdict: fn(&str, &str) -> Result,
+    ) {
+        self.gdb(name, machine, script, |text| {
+            let console = std::fs::read(gdb::console(self.workspace, script))
+                .doing("read what the kernel printed")?;
+            verdict(text, &String::from_utf8_lossy(&console))
+        });
     }
 
     /// Runs a script and judges what gdb printed.
-    fn gdb(&self, name: &str, machine: &Machine, script: &str, verdict: fn(&str) -> Result) {
+    fn gdb(&self, name: &str, machine: &Machine, script: &str, verdict: impl Fn(&str) -> Result) {
         let verdict = gdb::batch(self.workspace, machine, script).and_then(|text| {
             write_log(&self.log(name), &text)?;
             verdict(&text)

@@ -20,7 +20,7 @@ pub enum Error {
 }
 
 /// Reads a shadow byte; `None` where no shadow is mapped.
-pub(super) fn read_shadow(at: VirtAddr) -> Option<u8> {
+pub fn read_shadow(at: VirtAddr) -> Option<u8> {
     let (entry, _) = linear_map::kernel().leaf(at)?;
     // SAFETY: the page is mapped, and shadow bytes are plain data that only this CPU writes.
     entry

@@ -9,7 +9,7 @@ use super::shadow::{SPAN, VMALLOC_INVALID, shadow_of};
 use crate::{
     arch::record::span,
     mm::{
-        layout::{IMAGE, LINEAR, SHADOW, VMALLOC},
+        layout::{HEAP, IMAGE, LINEAR, SHADOW, VMALLOC},
         lazy, linear_map,
         page_alloc::{self, OutOfMemory},
         page_table::{self, PageTable, TableMemory},
@@ -56,7 +56,7 @@ pub fn stats() -> Stats {
     }
 }
 
-/// Maps the shadow of the linear map and of the image, in tables that no walker reads yet:
+/// Maps the shadow of the linear map, of the image and of the heap, in tables that no walker reads yet:
 /// everywhere the same page of zeroes, read-only, through the same three tables.
 ///
 /// # Errors
@@ -71,7 +71,12 @@ pub fn map_shared_shadow<M: TableMemory>(
     tables.fill_offline(leaves, zeroes, Attributes::KERNEL_RODATA);
     tables.fill_with_table_offline(middle, Level::L2, leaves);
     tables.fill_with_table_offline(top, Level::L1, middle);
-    for (part, level, below) in [(LINEAR, Level::L0, top), (IMAGE, Level::L2, leaves)] {
+    let parts = [
+        (LINEAR, Level::L0, top),
+        (IMAGE, Level::L2, leaves),
+        (HEAP, Level::L2, leaves),
+    ];
+    for (part, level, below) in parts {
         if let Some(shadow) = shadow_range(part) {
             tables.link_offline(shadow, level, below)?;
         }
@@ -249,5 +254,6 @@ const _: () = {
     // levels do.
     assert!((LINEAR.bytes() / 8).is_multiple_of(Level::L0.bytes()));
     assert!((IMAGE.bytes() / 8).is_multiple_of(Level::L2.bytes()));
+    assert!((HEAP.bytes() / 8).is_multiple_of(Level::L2.bytes()));
     assert!(SHADOW.start().is_aligned(Level::L0.bytes()));
 };

@@ -64,7 +64,7 @@ pub(super) fn print(
             length,
             write,
             shadow,
-            places: core::cell::RefCell::new(places)
+            places,
         }
     );
     Kind(kind)
@@ -76,7 +76,7 @@ struct Report {
     length: u64,
     write: bool,
     shadow: Option<VirtAddr>,
-    places: core::cell::RefCell<Backtrace<ThisCpu>>,
+    places: Backtrace<ThisCpu>,
 }
 
 impl fmt::Display for Report {
@@ -84,7 +84,7 @@ impl fmt::Display for Report {
         const RULE: &str = "==================================================================";
         let task = task::current();
         let access = if self.write { "Write" } else { "Read" };
-        let mut places = self.places.borrow_mut();
+        let mut places = self.places.clone();
         writeln!(f, "{RULE}")?;
         match places.next() {
             Some(place) => writeln!(f, "BUG: KASAN: {} in {place}", self.kind)?,
@@ -97,49 +97,46 @@ impl fmt::Display for Report {
             self.length, task.name, task.id
         )?;
         writeln!(f, "\nCall trace:")?;
-        places
-            .by_ref()
-            .try_for_each(|place| writeln!(f, "  {place}"))?;
+        places.try_for_each(|place| writeln!(f, "  {place}"))?;
         writeln!(f)?;
         if let Some(describe) = DESCRIBE.get() {
             describe(self.va, f)?;
         }
         if let Some(shadow) = self.shadow {
-            self.memory_state(shadow, f)?;
+            writeln!(f, "\nMemory state around the buggy address:")?;
+            memory_state(shadow, f)?;
         }
         write!(f, "{RULE}")
     }
 }
 
-impl Report {
-    fn memory_state(&self, bad: VirtAddr, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "\nMemory state around the buggy address:")?;
-        let middle = bad.align_down(ROW);
-        for row in 0..=2 * ROWS_AROUND {
-            let Some(row) = middle
-                .checked_sub(ROWS_AROUND * ROW)
-                .and_then(|first| first.checked_add(row * ROW))
-            else {
-                continue;
-            };
-            let Some(memory) = shadow::memory_of(row) else {
-                continue;
-            };
-            let mark = if row == middle { '>' } else { ' ' };
-            write!(f, "{mark}{:016x}:", memory.as_u64())?;
-            for at in 0..ROW {
-                match row.checked_add(at).and_then(read_shadow) {
-                    Some(byte) => write!(f, " {byte:02x}")?,
-                    None => write!(f, " ..")?,
-                }
-            }
-            writeln!(f)?;
-            if row == middle {
-                // Behind the mark, the address and its colon, three columns a byte.
-                let column = 1 + 16 + 1 + 3 * (bad - middle) as usize + 1;
-                writeln!(f, "{:column$}^", "")?;
+/// Writes the shadow around the shadow byte at `bad`, each row by the memory that it speaks of.
+pub fn memory_state(bad: VirtAddr, f: &mut dyn Write) -> fmt::Result {
+    let middle = bad.align_down(ROW);
+    for row in 0..=2 * ROWS_AROUND {
+        let Some(row) = middle
+            .checked_sub(ROWS_AROUND * ROW)
+            .and_then(|first| first.checked_add(row * ROW))
+        else {
+            continue;
+        };
+        let Some(memory) = shadow::memory_of(row) else {
+            continue;
+        };
+        let mark = if row == middle { '>' } else { ' ' };
+        write!(f, "{mark}{:016x}:", memory.as_u64())?;
+        for at in 0..ROW {
+            match row.checked_add(at).and_then(read_shadow) {
+                Some(byte) => write!(f, " {byte:02x}")?,
+                None => write!(f, " ..")?,
             }
         }
-        Ok(())
+        writeln!(f)?;
+        if row == middle {
+            // Behind the mark, the address and its colon, three columns a byte.
+            let column = 1 + 16 + 1 + 3 * (bad - middle) as usize + 1;
+            writeln!(f, "{:column$}^", "")?;
+        }
     }
+    Ok(())
 }

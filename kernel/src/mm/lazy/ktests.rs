@@ -11,7 +11,7 @@ use crate::{
     check, check_eq, kernel_test,
     ktest::TestResult,
     mm::{
-        testing::{Chosen, Scratch, logged, must, recorded},
+        testing::{Chosen, Scratch, logged, make_room, must, recorded},
         tlb::{Removed, flush_kernel_range},
     },
     task::{self, enter_interrupt},
@@ -56,7 +56,16 @@ fn nested_steps(scratch: &Scratch) -> [Option<usize>; 8] {
     let three = store(2);
     let at_outer = barriers(|| disable(outer));
     scratch.clear();
-    [at_first, one, at_second, two, at_inner, three, at_outer, store(0)]
+    [
+        at_first,
+        one,
+        at_second,
+        two,
+        at_inner,
+        three,
+        at_outer,
+        store(0),
+    ]
 }
 
 kernel_test! { "lazy", every_disable_pays_whatever_the_model, {
@@ -165,6 +174,7 @@ kernel_test! { "lazy", a_pause_outside_of_a_section_changes_nothing, {
 fn in_interrupt(model: Model) -> TestResult {
     let _chosen = Chosen::new(model, Backend::Barriers)?;
     let scratch = Scratch::new()?;
+    make_room()?;
     let outer = enable();
     scratch.map(0);
     check!(owed());

@@ -109,8 +109,9 @@ fn barriers_are_paid_once_at_the_end_of_the_section() {
     let machine = Machine::take();
     let mut arena = Arena::new();
     let leaves = Leaves::new(&mut arena);
-    for model in Model::ALL {
-        machine.choose(model, Backend::Barriers);
+    let both = |model| LAZY.map(|backend| (model, backend));
+    for (model, backend) in Model::ALL.into_iter().flat_map(both) {
+        machine.choose(model, backend);
         let steps = machine.steps(|| {
             {
                 let _section = section();
@@ -123,7 +124,11 @@ fn barriers_are_paid_once_at_the_end_of_the_section() {
             // The next one owes nothing that the first has paid.
             drop(section());
         });
-        assert_eq!(steps, [STORE, STORE, STORE, DsbIshst, Isb], "{model}");
+        assert_eq!(
+            steps,
+            [STORE, STORE, STORE, DsbIshst, Isb],
+            "{model} {backend}"
+        );
     }
 }
 

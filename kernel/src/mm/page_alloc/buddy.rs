@@ -5,6 +5,10 @@
 //! order. All other pages of a block are bodies. So one look at a page tells whether it may be
 //! freed, and with which order.
 
+mod blocks;
+
+pub use blocks::BlockList;
+
 use super::{FreeError, OutOfMemory};
 use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering::Relaxed};
 use vmsa::Frame;
@@ -12,7 +16,8 @@ use vmsa::Frame;
 /// The largest block is 2^10 pages, 4 MiB, as in Linux (MAX_PAGE_ORDER).
 pub const MAX_ORDER: u8 = 10;
 
-const ORDERS: usize = MAX_ORDER as usize + 1;
+/// How many orders there are.
+pub const ORDERS: usize = MAX_ORDER as usize + 1;
 
 /// No page: the end of a list.
 const NONE: u32 = u32::MAX;
@@ -90,6 +95,15 @@ impl PageMeta {
     fn order(&self) -> u8 {
         (self.head.load(Relaxed) >> 8) as u8
     }
+}
+
+/// What a block is, to those outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlockState {
+    /// In a free list.
+    Free,
+    /// Allocated, or on its way back.
+    InUse,
 }
 
 #[inline]
@@ -286,6 +300,28 @@ impl<'a> Buddy<'a> {
             .index(frame)
             .and_then(|index| self.map.head_of(index));
         head.is_some_and(|head| self.map.meta[head].state() == State::Free)
+    }
+
+    /// What the block is that the frame lies in; `None` for a frame that was never added.
+    pub fn block_of(&self, frame: Frame) -> Option<BlockState> {
+        let head = self.map.head_of(self.map.index(frame)?)?;
+        Some(match self.map.meta[head].state() {
+            State::Free => BlockState::Free,
+            State::Allocated | State::Retired | State::Body => BlockState::InUse,
+        })
+    }
+
+    /// How many blocks of each order are free.
+    pub fn free_blocks(&self) -> [u64; ORDERS] {
+        self.lists.map(|first| {
+            let mut count = 0;
+            let mut at = first;
+            while at != NONE {
+                count += 1;
+                at = self.map.meta[at as usize].next.load(Relaxed);
+            }
+            count
+        })
     }
 
     /// A list without pages.

@@ -9,7 +9,7 @@ use crate::{
     mm::{
         debug_pagealloc::History,
         linear_map,
-        testing::{logged, must},
+        testing::{logged, make_room, must},
     },
 };
 use alloc::{format, vec::Vec};
@@ -22,6 +22,7 @@ fn behind(frame: Frame, n: u64) -> Frame {
 
 /// Frees what must not be freed: it is refused for `why`, reported, and nothing changes.
 fn refused(frame: Frame, order: u8, why: FreeError) -> TestResult {
+    make_room()?;
     let before = (stats(), is_free(frame));
     let (messages, result) = logged(|| free(frame, order));
     check_eq!(result, Err(why));
@@ -81,6 +82,7 @@ kernel_test! { "page_alloc", misaligned_and_wrong_orders_are_refused, {
 } }
 
 kernel_test! { "page_alloc", a_page_of_a_list_is_freed_once, {
+    make_room()?;
     let before = stats();
     let list = must!(allocate_list(3));
     let frames: Vec<Frame> = list.iter().collect();
@@ -116,6 +118,7 @@ kernel_test! { "page_alloc", blocks_are_aligned_to_their_size, {
 } }
 
 kernel_test! { "page_alloc", a_list_is_all_or_nothing, {
+    make_room()?;
     let before = stats();
     check_eq!(allocate_list(before.free + 1).err(), Some(OutOfMemory));
     check_eq!(allocate_list(u64::MAX).err(), Some(OutOfMemory));
@@ -154,6 +157,7 @@ kernel_test! { "page_alloc", out_of_memory_is_an_error, {
 } }
 
 kernel_test! { "page_alloc", everything_by_blocks_and_back, {
+    make_room()?;
     let mut blocks: Vec<(Frame, u8)> = Vec::new();
     must!(blocks.try_reserve_exact((stats().free >> MAX_ORDER) as usize + 2048));
     let before = stats();
@@ -187,6 +191,32 @@ kernel_test! { "page_alloc", everything_by_blocks_and_back, {
         must!(free(block, order));
     }
     check_eq!(again, largest);
+    check_eq!(stats(), before);
+    Ok(())
+} }
+
+kernel_test! { "page_alloc", single_pages_become_a_block_again, {
+    const PAGES: u64 = 1 << MAX_ORDER;
+    make_room()?;
+    let mut singles: Vec<Frame> = Vec::new();
+    must!(singles.try_reserve_exact(PAGES as usize));
+    let before = stats();
+    // With all else taken, single pages can come from this block alone.
+    let block = must!(allocate(MAX_ORDER));
+    let others = must!(allocate_list(stats().free));
+    must!(free(block, MAX_ORDER));
+    singles.extend((0..PAGES).map_while(|_| allocate(0).ok()));
+    let nothing_left = stats().free == 0 && singles.len() as u64 == PAGES;
+    // All of them come back, in an order in which few neighbours follow each other.
+    let mut freed = true;
+    for i in 0..singles.len() {
+        freed &= free(singles[i * 389 % singles.len()], 0).is_ok();
+    }
+    let whole = allocate(MAX_ORDER);
+    let freed = freed && free(block, MAX_ORDER).is_ok();
+    free_list(others);
+    check!(nothing_left && freed);
+    check_eq!(whole, Ok(block));
     check_eq!(stats(), before);
     Ok(())
 } }

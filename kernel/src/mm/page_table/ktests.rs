@@ -3,15 +3,17 @@
 
 use super::{Error, PageTable};
 use crate::{
+    arch::fixup::{probe_read_u64, probe_write_u64},
     check, check_eq, kernel_test,
     ktest::{Failure, TestResult},
-    arch::fixup::{probe_read_u64, probe_write_u64},
     mm::{
         layout::VMALLOC,
         lazy::{Backend, Call, LazyMmuState, model},
         linear_map::{self, Linear},
         page_alloc,
-        testing::{Chosen, fresh_region, is_page, leaf_at, logged, must, recorded, trouble},
+        testing::{
+            Chosen, fresh_region, is_page, leaf_at, logged, make_room, must, recorded, trouble,
+        },
         tlb::{Removed, flush_kernel_range},
     },
     task,
@@ -59,9 +61,15 @@ fn stores_in(range: PageRange, event: &Event) -> bool {
 /// disable: where it starts and ends in `events`.
 fn section_of(events: &[Event], range: PageRange) -> Option<(usize, usize)> {
     let first = events.iter().position(|event| stores_in(range, event))?;
-    let call = |event: &Event, which| matches!(event.kind, Kind::Lazy { call, .. } if call == which);
-    let start = events[..first].iter().rposition(|event| call(event, Call::Enable))?;
-    let end = first + events[first..].iter().position(|event| call(event, Call::Disable))?;
+    let call =
+        |event: &Event, which| matches!(event.kind, Kind::Lazy { call, .. } if call == which);
+    let start = events[..first]
+        .iter()
+        .rposition(|event| call(event, Call::Enable))?;
+    let end = first
+        + events[first..]
+            .iter()
+            .position(|event| call(event, Call::Disable))?;
     Some((start, end))
 }
 
@@ -71,8 +79,13 @@ fn outside_of_sections(events: &[Event]) -> Vec<Event> {
     let mut outside = Vec::new();
     for event in events {
         match event.kind {
-            Kind::Lazy { call: Call::Enable, .. } => depth += 1,
-            Kind::Lazy { call: Call::Disable, .. } => depth -= 1,
+            Kind::Lazy {
+                call: Call::Enable, ..
+            } => depth += 1,
+            Kind::Lazy {
+                call: Call::Disable,
+                ..
+            } => depth -= 1,
             _ if depth == 0 => outside.push(*event),
             _ => {}
         }
@@ -82,29 +95,49 @@ fn outside_of_sections(events: &[Event]) -> Vec<Event> {
 
 /// Three tables of leaves, with tables of two higher levels: `apply_to_page_range` under `backend`.
 fn tables_first(backend: Backend) -> TestResult {
+    make_room()?;
     let _chosen = Chosen::new(model(), backend)?;
     let mut kernel = linear_map::kernel();
     let frame = must!(page_alloc::allocate(0));
     let pages = range(fresh_region() + (TABLE - 5 * PAGE_SIZE), 512 + 10)?;
-    let (events, result) = recorded(|| map(&mut kernel, pages, frame));
+    let (events, result) = recorded(|| map(&mut kernel, pages, frame))?;
     must!(result);
     let (start, end) = must!(section_of(&events, pages).ok_or("no section"));
 
     // Before the section: one DSB ISHST, and then the links of 5 tables. No other barrier.
     let before = outside_of_sections(&events[..start]);
-    let links = |event: &&Event| matches!(event.kind, Kind::Store { level, .. } if level != Level::L3);
+    let links =
+        |event: &&Event| matches!(event.kind, Kind::Store { level, .. } if level != Level::L3);
     check_eq!(before.iter().filter(links).count(), 5);
-    check_eq!(Counts::of(&before), Counts { stores: 5, dsb: 1, isb: 0, tlbi: 0 });
-    let barrier = before.iter().position(|event| matches!(event.kind, Kind::Barrier(_)));
+    check_eq!(
+        Counts::of(&before),
+        Counts {
+            stores: 5,
+            dsb: 1,
+            isb: 0,
+            tlbi: 0
+        }
+    );
+    let barrier = before
+        .iter()
+        .position(|event| matches!(event.kind, Kind::Barrier(_)));
     let first_link = before.iter().position(|event| links(&event));
     check!(barrier < first_link);
-    check!(before.iter().any(|event| matches!(event.kind, Kind::Barrier(Barrier::DsbIshst))));
+    check!(
+        before
+            .iter()
+            .any(|event| matches!(event.kind, Kind::Barrier(Barrier::DsbIshst)))
+    );
 
     // In it: the leaves and their barriers. No allocation, so no call, and no table.
     let section = &events[start + 1..end];
-    let calls = section.iter().filter(|e| matches!(e.kind, Kind::Lazy { .. } | Kind::Enter(_)));
+    let calls = section
+        .iter()
+        .filter(|e| matches!(e.kind, Kind::Lazy { .. } | Kind::Enter(_)));
     check_eq!(calls.count(), 0);
-    let stores = section.iter().filter(|event| matches!(event.kind, Kind::Store { .. }));
+    let stores = section
+        .iter()
+        .filter(|event| matches!(event.kind, Kind::Store { .. }));
     check_eq!(stores.clone().count() as u64, pages.pages());
     check!(stores.clone().all(|event| stores_in(pages, event)));
     let leaves = stores.filter_map(|event| match event.kind {
@@ -113,7 +146,11 @@ fn tables_first(backend: Backend) -> TestResult {
     });
     check!(leaves.eq(pages.pages_iter()));
     // The last disable leaves: the call is recorded once its barriers have been issued.
-    let pairs = if backend == Backend::Eager { pages.pages() as usize } else { 1 };
+    let pairs = if backend == Backend::Eager {
+        pages.pages() as usize
+    } else {
+        1
+    };
     let counts = Counts::of(section);
     check_eq!((counts.dsb, counts.isb, counts.tlbi), (pairs, pairs, 0));
 
@@ -139,11 +176,12 @@ kernel_test! { "page_table", tables_that_exist_are_not_made_again, {
 } }
 
 kernel_test! { "page_table", many_tables_are_made_in_batches, {
+    make_room()?;
     // 70 tables of leaves and two above them: more than are made behind one barrier.
     let mut kernel = linear_map::kernel();
     let pages = range(fresh_region(), 70 * 512)?;
     let free = page_alloc::stats().free;
-    let (events, result) = recorded(|| kernel.prepare(pages));
+    let (events, result) = recorded(|| kernel.prepare(pages))?;
     must!(result);
     let made = outside_of_sections(&events);
     check_eq!(Counts::of(&made), Counts { stores: 72, dsb: 2, isb: 0, tlbi: 0 });
@@ -189,25 +227,33 @@ kernel_test! { "page_table", running_out_of_tables_leaves_whole_ones, {
 
 /// An error at the eighth leaf of twenty, under `backend`.
 fn stops_at_an_error(backend: Backend) -> TestResult {
+    make_room()?;
     let _chosen = Chosen::new(model(), backend)?;
     let mut kernel = linear_map::kernel();
     let frame = must!(page_alloc::allocate(0));
     let pages = range(fresh_region() + (TABLE - 4 * PAGE_SIZE), 20)?;
     let mut called = 0;
-    let (events, result) = recorded(|| kernel.apply_to_page_range(pages, |leaf| {
-        called += 1;
-        if called == 8 {
-            return Err(Error::Occupied(leaf.va()));
-        }
-        leaf.set(leaf.get(), leaf_for(frame));
-        Ok(())
-    }))?;
+    let (events, result) = recorded(|| {
+        kernel.apply_to_page_range(pages, |leaf| {
+            called += 1;
+            if called == 8 {
+                return Err(Error::Occupied(leaf.va()));
+            }
+            leaf.set(leaf.get(), leaf_for(frame));
+            Ok(())
+        })
+    })?;
     check_eq!(result, Err(Error::Occupied(pages.page(7))));
     check_eq!(called, 8);
     // The section is closed and everything paid ...
     check!(task::current().lazy_mmu_state.get() == LazyMmuState::new());
     check!(task::current().deferred.is_empty());
-    let last = must!(events.iter().rposition(|e| stores_in(pages, e)).ok_or("no store"));
+    let last = must!(
+        events
+            .iter()
+            .rposition(|e| stores_in(pages, e))
+            .ok_or("no store")
+    );
     let paid = Counts::of(&events[last..]);
     check_eq!((paid.dsb, paid.isb), (1, 1));
     // ... what was done stays done, and nothing more was.
@@ -236,17 +282,17 @@ kernel_test! { "page_table", the_existing_variant_passes_over_holes, {
     let third = range(start + 2 * TABLE, 1)?;
     must!(map(&mut kernel, first, frame));
     must!(map(&mut kernel, third, frame));
-    let (free, counts) = (page_alloc::stats().free, Counts::now());
     let all = range(start + PAGE_SIZE, 4 * 512 - 1)?;
     let mut seen = Vec::new();
     must!(seen.try_reserve(2 * 512));
+    let (free, counts) = (page_alloc::stats().free, Counts::now());
     must!(kernel.apply_to_existing_page_range(all, |leaf| {
         seen.push((leaf.va(), !leaf.get().is_none()));
         Ok(())
     }));
     check_eq!(page_alloc::stats().free, free);
     check_eq!(counts.since(), Counts::default());
-    let expected = all.pages_iter().filter(|va| (*va - start) / TABLE % 2 == 0);
+    let expected = all.pages_iter().filter(|va| ((*va - start) / TABLE).is_multiple_of(2));
     check!(expected.eq(seen.iter().map(|(va, _)| *va)));
     let mapped = seen.iter().filter(|(_, mapped)| *mapped).map(|(va, _)| *va);
     check!(mapped.eq([first.start(), third.start()]));

@@ -166,6 +166,31 @@ fn a_batch_that_ends_in_mid_range_goes_on_where_it_stopped() {
 }
 
 #[test]
+fn links_are_not_queued_and_come_after_what_is() {
+    let machine = Machine::take();
+    machine.choose(lazy::Model::TwoCounters, lazy::Backend::Stores);
+    let mut arena = Arena::new();
+    let mut tree = tree(&mut arena);
+    map(&mut tree, range(0xffff_8000_8000_0000, 1)).unwrap();
+    let steps = machine.steps(|| {
+        let section = lazy::section();
+        let first = range(0xffff_8000_8000_0000, 1);
+        let take = |leaf: &Leaf| {
+            leaf.take();
+            Ok(())
+        };
+        tree.change_leaves(&section, first, take).unwrap();
+        tree.prepare(range(0xffff_8000_8020_0000, 1)).unwrap();
+    });
+    let expected = [
+        Step::DsbIshst,
+        Step::Invalid(Level::L3),
+        Step::Valid(Level::L2),
+    ];
+    assert_eq!(steps, expected);
+}
+
+#[test]
 fn running_out_of_tables_leaves_a_tree_that_works() {
     let _machine = Machine::take();
     // Two batches, of which the second is not to be had.
@@ -366,6 +391,12 @@ fn visits_see_every_entry_that_is_not_zero_once() {
         part.push(va.as_u64());
     });
     assert_eq!(part, [0xffff_8000_8020_0000]);
+    // One that ends early in a later table than it starts in.
+    part.clear();
+    tree.visit(range(0xffff_8000_801f_e000, 3), &mut |va, _, _| {
+        part.push(va.as_u64());
+    });
+    assert_eq!(part, [0xffff_8000_801f_f000, 0xffff_8000_8020_0000]);
 }
 
 #[test]

@@ -90,13 +90,16 @@ fn above_a_limit_everything_goes_at_once() {
 fn the_sum_of_the_ranges_decides() {
     let machine = Machine::take();
     machine.has(false, true);
-    let steps = machine.steps(|| {
-        let mut flush = Flush::begin(600);
-        flush.add(range(300), Removed::Leaves);
-        flush.add(range(300), Removed::Tables);
-        flush.finish();
-    });
-    assert_eq!(steps, [DsbIshst, Tlbi("vmalle1is"), DsbIsh, Isb]);
+    let flush = |more| {
+        machine.steps(|| {
+            let mut flush = Flush::begin(300 + more);
+            flush.add(range(300), Removed::Leaves);
+            flush.add(range(more), Removed::Tables);
+            flush.finish();
+        })
+    };
+    assert_eq!(flush(212), [DsbIshst, Tlbi("vmalle1is"), DsbIsh, Isb]);
+    assert_eq!(flush(211).len(), 3 + 511);
 }
 
 #[test]

@@ -2,17 +2,18 @@
 
 use super::{
     area::{AreaInfo, AreaKind, BusyAreas, FreeAreas, LazyAreas, OwnedArea, TakeError},
-    purge,
+    huge, purge,
 };
 use crate::{
     arch::record::span,
     mm::{
         debug_pagealloc, kasan,
         layout::VMALLOC,
-        linear_map,
+        lazy,
+        linear_map::{self, Linear},
         page_alloc::{self, OutOfMemory},
-        page_table,
-        tlb::{Removed, flush_kernel_range},
+        page_table::{self, PageTable},
+        tlb::{Flush, Removed, flush_kernel_range},
     },
 };
 use core::{fmt, panic::Location, ptr::NonNull};
@@ -193,7 +194,7 @@ pub fn vmap(frames: &[Frame], attributes: Attributes) -> Result<VirtAddr, Error>
 }
 
 /// Takes addresses for `pages` pages and a guard page, with their shadow.
-fn take(
+pub(super) fn take(
     pages: u64,
     align: u64,
     requested: u64,
@@ -260,7 +261,7 @@ fn map(
 }
 
 /// Makes a mapped area known and its bytes accessible.
-fn use_area(area: OwnedArea, size: u64) -> VirtAddr {
+pub(super) fn use_area(area: OwnedArea, size: u64) -> VirtAddr {
     let start = area.start();
     kasan::unpoison(start, size);
     STATE.lock().busy.insert(area);
@@ -268,20 +269,26 @@ fn use_area(area: OwnedArea, size: u64) -> VirtAddr {
 }
 
 /// Gives back the addresses of an area that was never mapped.
-fn give_back(area: OwnedArea, error: Error) -> Error {
+pub(super) fn give_back(area: OwnedArea, error: Error) -> Error {
     purge::release(area);
     error
 }
 
-/// Frees what [`vmalloc`] returned. Its pages are free at once; a TLB may know the addresses until
-/// the purge.
+/// Frees what [`vmalloc`] or [`vmalloc_huge`](super::vmalloc_huge) returned. Its pages are free at
+/// once; a TLB may know the addresses until the purge.
 ///
 /// # Errors
 /// [`Error::NoArea`], after a report; nothing has changed.
 #[track_caller]
 pub fn vfree(start: VirtAddr) -> Result<(), Error> {
     let _span = span("vfree");
-    let area = remove(start, AreaKind::Vmalloc, "vfree")?;
+    let kinds = [AreaKind::Vmalloc, AreaKind::VmallocHuge];
+    let area = remove(start, &kinds, "vfree")?;
+    if area.info().kind == AreaKind::VmallocHuge {
+        huge::unmap_and_free(&area);
+        purge::push(area);
+        return Ok(());
+    }
     let mut list = page_alloc::empty_list();
     unmap(&area, |frame| {
         if let Some(list) = &mut list {
@@ -303,7 +310,7 @@ pub fn vfree(start: VirtAddr) -> Result<(), Error> {
 #[track_caller]
 pub fn vunmap(start: VirtAddr) -> Result<(), Error> {
     let _span = span("vunmap");
-    let area = remove(start, AreaKind::Vmap, "vunmap")?;
+    let area = remove(start, &[AreaKind::Vmap], "vunmap")?;
     unmap(&area, |_| ());
     purge::push(area);
     Ok(())
@@ -311,45 +318,70 @@ pub fn vunmap(start: VirtAddr) -> Result<(), Error> {
 
 /// Takes an area out of use.
 #[track_caller]
-fn remove(start: VirtAddr, kind: AreaKind, what: &str) -> Result<OwnedArea, Error> {
+fn remove(start: VirtAddr, kinds: &[AreaKind], what: &str) -> Result<OwnedArea, Error> {
     let area = {
         let mut state = STATE.lock();
         let right = state
             .busy
             .find(start)
-            .is_some_and(|area| area.info().kind == kind);
+            .is_some_and(|area| kinds.contains(&area.info().kind));
         if right {
             state.busy.remove(start)
         } else {
             None
         }
     };
+    // Not in the closure, whose caller is this function.
+    let caller = Location::caller();
     area.ok_or_else(|| {
-        log::error!(
-            "BUG: {what}({start}) at {}: no such area starts there",
-            Location::caller()
-        );
+        log::error!("BUG: {what}({start}) at {caller}: no such area starts there");
         Error::NoArea(start)
     })
 }
 
-/// Clears the leaves of an area and tells of each frame. No flush, but with DEBUG_PAGEALLOC: the
-/// purge makes it.
+/// Clears the leaves of an area and tells of each frame. No flush, but with DEBUG_PAGEALLOC or where
+/// permissions had been changed: the purge makes it.
 fn unmap(area: &OwnedArea, mut each: impl FnMut(Frame)) {
     let Some(range) = PageRange::new(area.start(), area.pages() - 1) else {
         return;
     };
-    linear_map::kernel()
-        .apply_to_existing_page_range(range, |leaf| {
-            if let Some(pa) = leaf.take().output_ignoring_valid(Level::L3) {
-                each(Frame::containing(pa));
+    let kernel = linear_map::kernel();
+    let owned = area.info().kind == AreaKind::Vmalloc;
+    let mut reset = false;
+    let section = lazy::section();
+    kernel
+        .change_leaves(&section, range, |leaf| {
+            let old = leaf.take();
+            if let Some(frame) = old.output_ignoring_valid(Level::L3).map(Frame::containing) {
+                if owned && old.attributes() != Attributes::KERNEL_DATA {
+                    reset = true;
+                    make_alias_writable(&kernel, frame)?;
+                }
+                each(frame);
             }
             Ok(())
         })
         .unwrap_or_else(|error| unreachable!("an area is made of pages: {error}"));
-    kasan::poison(area.range());
-    if debug_pagealloc::is_on() {
-        // Who asks for DEBUG_PAGEALLOC wants a stale access to fault now, not after the purge.
+    if reset {
+        // Frames that a TLB can still execute, or can't write through the linear map, may not have
+        // a new owner (VM_FLUSH_RESET_PERMS in Linux). Rare, so all of the TLB goes.
+        Flush::begin(u64::MAX).finish();
+    } else if debug_pagealloc::is_on() {
+        // Who asks for DEBUG_PAGEALLOC wants a stale access to fault now, not after the purge. The
+        // flush may be put off, but only to the end of this section, whatever is open around it:
+        // the frames reach the allocator after that.
         flush_kernel_range(range, Removed::Leaves);
     }
+    drop(section);
+    kasan::poison(area.range());
+}
+
+/// Undoes what `set_memory_ro` did to the linear alias of a frame; the flush is the caller's.
+fn make_alias_writable(kernel: &PageTable<Linear>, frame: Frame) -> Result<(), page_table::Error> {
+    if !linear_map::is_page_granular() {
+        return Ok(());
+    }
+    kernel.set_leaf(linear_map::virt(frame.start()), |entry| {
+        entry.with_attributes(Attributes::KERNEL_DATA)
+    })
 }

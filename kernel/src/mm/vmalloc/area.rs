@@ -46,6 +46,8 @@ pub enum AreaKind {
     /// The area owns the frames behind it (`vmalloc`; Linux `VM_ALLOC`).
     #[default]
     Vmalloc,
+    /// As `Vmalloc`, and blocks may map it (`vmalloc_huge`; Linux `VM_ALLOC | VM_ALLOW_HUGE_VMAP`).
+    VmallocHuge,
     /// The frames belong to the caller of `vmap` (Linux `VM_MAP`).
     Vmap,
 }

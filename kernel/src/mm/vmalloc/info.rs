@@ -14,7 +14,7 @@ pub fn vmallocinfo(out: &mut dyn fmt::Write) -> fmt::Result {
             write!(out, " {}:{}", caller.file(), caller.line())?;
         }
         let kind = match info.kind {
-            AreaKind::Vmalloc => "vmalloc",
+            AreaKind::Vmalloc | AreaKind::VmallocHuge => "vmalloc",
             AreaKind::Vmap => "vmap",
         };
         writeln!(out, " pages={} {kind}", area.pages() - 1)?;

@@ -12,10 +12,10 @@ use crate::{
         fixup::{probe_read_u64, probe_write_u64},
     },
     check, check_eq, kernel_test,
-    ktest::TestResult,
+    ktest::{Failure, TestResult},
     mm::{
         debug_pagealloc, linear_map, page_alloc,
-        testing::{Usage, bytes, frame_at, logged, must},
+        testing::{Usage, bytes, frame_at, logged, make_room, must, trouble},
     },
 };
 use alloc::{format, string::String};
@@ -26,6 +26,16 @@ fn not_mapped<T>(result: Result<T, Fault>) -> bool {
     result.is_err_and(|fault| fault.is_translation_fault())
 }
 
+/// What is in use once the tables and records exist that small areas need: those stay.
+fn warmed() -> Result<Usage, Failure> {
+    let failed = |_| trouble("no area");
+    let areas = [20, 20, 20, 20].map(|pages| vmalloc(bytes(pages)));
+    for area in areas {
+        area.and_then(vfree).map_err(failed)?;
+    }
+    Ok(Usage::now())
+}
+
 /// Stores a word in each page of an area.
 fn fill(start: VirtAddr, pages: u64, word: u64) -> Result<(), Fault> {
     // SAFETY: the area is the test's own.
@@ -33,7 +43,7 @@ fn fill(start: VirtAddr, pages: u64, word: u64) -> Result<(), Fault> {
 }
 
 kernel_test! { "vmalloc", an_area_is_memory, {
-    let before = Usage::now();
+    let before = warmed()?;
     let start = must!(vmalloc(bytes(7) - 3));
     must!(fill(start, 7, 0x5a5a));
     // Every page is a page of its own, and nobody else's.
@@ -125,7 +135,7 @@ kernel_test! { "vmalloc", alignment_is_kept, {
 } }
 
 kernel_test! { "vmalloc", nonsense_is_an_error, {
-    let before = Usage::now();
+    let before = warmed()?;
     check_eq!(vmalloc(0), Err(Error::Invalid));
     check_eq!(vzalloc(0), Err(Error::Invalid));
     check_eq!(vmap(&[], Attributes::KERNEL_DATA), Err(Error::Invalid));
@@ -154,7 +164,7 @@ kernel_test! { "vmalloc", vzalloc_is_zeroed, {
 kernel_test! { "vmalloc", vmap_maps_the_pages_of_others, {
     let first = must!(page_alloc::allocate(0));
     let second = must!(page_alloc::allocate(0));
-    let before = Usage::now();
+    let before = warmed()?;
     // In any order, and twice.
     let start = must!(vmap(&[second, first, second], Attributes::KERNEL_DATA));
     must!(fill(start, 2, 0x77));
@@ -180,6 +190,7 @@ kernel_test! { "vmalloc", vmap_maps_the_pages_of_others, {
 
 /// Something that must be refused, reported as `what`, and change nothing.
 fn refused(what: &str, start: VirtAddr, call: fn(VirtAddr) -> Result<(), Error>) -> TestResult {
+    make_room()?;
     let before = (page_alloc::stats(), stats());
     let (text, result) = logged(|| call(start));
     check_eq!(result, Err(Error::NoArea(start)));
@@ -223,7 +234,8 @@ kernel_test! { "vmalloc", the_wrong_address_or_kind_is_refused, {
 } }
 
 kernel_test! { "vmalloc", freed_addresses_wait_for_the_purge, {
-    vm_unmap_aliases();
+    make_room()?;
+    warmed()?;
     let (_, _, purges) = unpurged();
     let free = page_alloc::stats().free;
     let start = must!(vmalloc(bytes(4)));

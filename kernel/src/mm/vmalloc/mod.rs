@@ -11,6 +11,8 @@ pub mod area;
 #[cfg(target_os = "none")]
 mod allocate;
 #[cfg(target_os = "none")]
+mod huge;
+#[cfg(target_os = "none")]
 mod info;
 #[cfg(target_os = "none")]
 mod ktests;
@@ -19,9 +21,11 @@ mod purge;
 
 #[cfg(target_os = "none")]
 pub use allocate::{
-    Area, Error, find, init, stats, vfree, vmalloc, vmalloc_aligned, vmap, vunmap, vzalloc,
+    Area, Error, Stats, find, init, stats, vfree, vmalloc, vmalloc_aligned, vmap, vunmap, vzalloc,
 };
 pub use area::AreaKind;
+#[cfg(target_os = "none")]
+pub use huge::{SplitError, split_block, vmalloc_huge};
 #[cfg(target_os = "none")]
 pub use info::{describe, vmallocinfo};
 #[cfg(target_os = "none")]

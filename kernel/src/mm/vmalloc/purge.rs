@@ -6,7 +6,7 @@
 
 use super::{
     allocate::STATE,
-    area::{LazyAreas, OwnedArea},
+    area::{AreaKind, LazyAreas, OwnedArea},
 };
 use crate::{
     arch::record::span,
@@ -75,9 +75,13 @@ pub(super) fn purge() {
 /// have less than that between them, this takes fewer TLBIs.
 fn flush(areas: &LazyAreas) {
     let mut flush = Flush::begin(areas.pages());
-    areas
-        .iter()
-        .for_each(|area| flush.add(area.range(), Removed::Leaves));
+    for area in areas.iter() {
+        let removed = match area.info().kind {
+            AreaKind::Vmalloc | AreaKind::Vmap => Removed::Leaves,
+            AreaKind::VmallocHuge => Removed::Blocks,
+        };
+        flush.add(area.range(), removed);
+    }
     flush.finish();
 }
 

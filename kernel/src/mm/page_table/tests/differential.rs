@@ -18,12 +18,7 @@ struct Other(RootTable<El1And0, TargetAllocator<El1Attributes>>);
 impl Other {
     fn new() -> Self {
         let memory = TargetAllocator::new(THEIRS);
-        Self(RootTable::with_va_range(
-            memory,
-            0,
-            El1And0,
-            VaRange::Upper,
-        ))
+        Self(RootTable::with_va_range(memory, 0, El1And0, VaRange::Upper))
     }
 
     fn map(&mut self, range: PageRange, pa: PhysAddr, attributes: Attributes, pages_only: bool) {
@@ -75,7 +70,11 @@ fn compare(ours: &PageTable<&mut Arena>, other: &Other) {
                     let next = (Frame::containing(next), usize::try_from(number).unwrap());
                     tables += same(ours, theirs, next, below);
                 }
-                _ => assert_eq!(our.bits(), their, "{level} [{index}]"),
+                // They know no contiguous sets; `huge::tests` says where ours must be.
+                _ => {
+                    let contiguous = Attributes::CONTIGUOUS.bits();
+                    assert_eq!(our.bits() & !contiguous, their, "{level} [{index}]");
+                }
             }
         }
         tables
@@ -139,8 +138,8 @@ fn ranges_at_the_edges_of_tables_and_blocks() {
         (0xffff_0000_4000_0000, 1 << 18, 0x8020_0000),
     ];
     for (start, pages, pa) in ranges {
-        if cfg!(miri) && pages > 2 {
-            continue;
+        if cfg!(miri) && start != 0xffff_8000_801f_f000 {
+            continue; // one will do: each reads tables entry by entry
         }
         let sorts = if cfg!(miri) || pages > 2000 { 1 } else { 4 };
         for attributes in &SORTS[..sorts] {

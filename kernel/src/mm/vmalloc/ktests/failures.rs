@@ -7,7 +7,7 @@ use crate::{
     ktest::TestResult,
     mm::{
         kasan, page_alloc,
-        testing::{Usage, bytes, must},
+        testing::{Usage, bytes, make_room, must},
     },
 };
 use alloc::vec::Vec;
@@ -25,6 +25,7 @@ fn fails_cleanly(
     make: impl Fn() -> Result<VirtAddr, Error>,
     unmake: fn(VirtAddr) -> Result<(), Error>,
 ) -> TestResult {
+    make_room()?;
     if warm {
         must!(unmake(must!(make())));
     }
@@ -47,7 +48,10 @@ fn fails_cleanly(
         }
         failures += 1;
         let now = Usage::now();
-        check_eq!((failures, now.space, now.shadow), (failures, before.space, before.shadow));
+        check_eq!(
+            (failures, now.space, now.shadow),
+            (failures, before.space, before.shadow)
+        );
         if warm {
             check_eq!((failures, now.pages), (failures, before.pages));
         }

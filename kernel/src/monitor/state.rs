@@ -1,0 +1,116 @@
+//! The lazy MMU mode and the counters: `lazy`, `model`, `backend`, `stats`.
+
+use super::{Failed, List, refuse, show};
+use crate::{
+    arch::fault,
+    mm::{
+        heap, kasan,
+        lazy::{self, Backend, Busy, Model},
+        page_alloc, vmalloc,
+    },
+    println,
+    trace::Counts,
+    warning,
+};
+
+/// The names of the models.
+pub(super) const MODELS: [&str; Model::ALL.len()] = {
+    let mut names = [""; Model::ALL.len()];
+    let mut i = 0;
+    while i < names.len() {
+        names[i] = Model::ALL[i].name();
+        i += 1;
+    }
+    names
+};
+
+/// The names of the backends.
+pub(super) const BACKENDS: [&str; Backend::ALL.len()] = {
+    let mut names = [""; Backend::ALL.len()];
+    let mut i = 0;
+    while i < names.len() {
+        names[i] = Backend::ALL[i].name();
+        i += 1;
+    }
+    names
+};
+
+/// `lazy`.
+pub(super) fn lazy(_: &[&str]) -> Result<(), Failed> {
+    show(lazy::describe);
+    Ok(())
+}
+
+/// `model [NAME]`.
+pub(super) fn model(arguments: &[&str]) -> Result<(), Failed> {
+    match arguments {
+        [] => println!("{} (known: {})", lazy::model(), List(&MODELS)),
+        [name] => match Model::ALL.into_iter().find(|model| model.name() == *name) {
+            Some(model) => choose("model", model, lazy::backend())?,
+            None => return refuse!("unknown model '{name}'; known: {}", List(&MODELS)),
+        },
+        _ => return Err(Failed::Usage),
+    }
+    Ok(())
+}
+
+/// `backend [NAME]`.
+pub(super) fn backend(arguments: &[&str]) -> Result<(), Failed> {
+    match arguments {
+        [] => println!("{} (known: {})", lazy::backend(), List(&BACKENDS)),
+        [name] => match Backend::ALL.into_iter().find(|b| b.name() == *name) {
+            Some(backend) => choose("backend", lazy::model(), backend)?,
+            None => return refuse!("unknown backend '{name}'; known: {}", List(&BACKENDS)),
+        },
+        _ => return Err(Failed::Usage),
+    }
+    Ok(())
+}
+
+fn choose(what: &str, model: Model, backend: Backend) -> Result<(), Failed> {
+    match lazy::choose(model, backend) {
+        Ok(()) => Ok(()),
+        Err(Busy) => refuse!(
+            "the {what} can't be changed now: a lazy section is open or paused, or something is \
+             still put off; see 'lazy'"
+        ),
+    }
+}
+
+/// `stats`.
+pub(super) fn stats(_: &[&str]) -> Result<(), Failed> {
+    let Counts {
+        stores,
+        dsb,
+        isb,
+        tlbi,
+    } = Counts::now();
+    println!("entries stored {stores}, DSB {dsb}, ISB {isb}, TLBI {tlbi}");
+    println!(
+        "spurious faults {}, warnings {}, KASAN reports {}, full queues of stores {}",
+        fault::spurious_count(),
+        warning::count(),
+        kasan::report::count(),
+        lazy::queue_full_count(),
+    );
+    let pages = page_alloc::stats();
+    println!("pages: {} of {} free", pages.free, pages.managed);
+    let (used, mapped) = heap::stats();
+    println!("heap: {used} of {mapped} bytes in use");
+    let (lazy_areas, lazy_pages, purges) = vmalloc::unpurged();
+    println!(
+        "vmalloc: {} areas, {purges} purges; window 'freed, not purged': {lazy_areas} areas, \
+         {lazy_pages} pages",
+        vmalloc::stats().areas
+    );
+    if kasan::is_on() {
+        let shadow = kasan::populate::stats();
+        println!(
+            "shadow: {} pages mapped since reset, {} freed; window 'freed, not flushed': {} pages",
+            shadow.populated, shadow.depopulated, shadow.before_flush
+        );
+    } else {
+        println!("shadow: none (KASAN=off)");
+    }
+    Ok(())
+}

@@ -1,0 +1,59 @@
+//! `test`: the kernel tests, as KTAP.
+
+use super::{Failed, refuse};
+use crate::{
+    ktest::{self, Expect, KernelTest},
+    println, warning,
+};
+
+/// `test [list|GROUP|GROUP.NAME]`.
+pub(super) fn test(arguments: &[&str]) -> Result<(), Failed> {
+    let passed = match arguments {
+        [] => run_tests(|_| true),
+        ["list"] => {
+            ktest::all().iter().for_each(|test| println!("{test}"));
+            true
+        }
+        [name] => {
+            let chosen = |test: &KernelTest| {
+                test.group == *name
+                    || name
+                        .strip_prefix(test.group)
+                        .and_then(|rest| rest.strip_prefix('.'))
+                        == Some(test.name)
+            };
+            if !ktest::all().iter().any(chosen) {
+                return refuse!("unknown test '{name}'; known: see 'test list'");
+            }
+            run_tests(chosen)
+        }
+        _ => return Err(Failed::Usage),
+    };
+    passed.then_some(()).ok_or(Failed::Told)
+}
+
+/// Runs the chosen tests as one KTAP report. Tests that end the machine run only when they are
+/// named alone.
+fn run_tests(chosen: impl Fn(&KernelTest) -> bool) -> bool {
+    let alone = ktest::all().iter().filter(|test| chosen(test)).count() == 1;
+    let tests = || {
+        ktest::all()
+            .iter()
+            .filter(|test| chosen(test) && (alone || test.expect == Expect::Pass))
+    };
+    println!("KTAP version 1");
+    println!("1..{}", tests().count());
+    let mut passed = true;
+    for (number, test) in (1..).zip(tests()) {
+        warning::print_again();
+        match (test.run)() {
+            Ok(()) => println!("ok {number} {}.{}", test.group, test.name),
+            Err(failure) => {
+                passed = false;
+                println!("# {failure}");
+                println!("not ok {number} {}.{}", test.group, test.name);
+            }
+        }
+    }
+    passed
+}
