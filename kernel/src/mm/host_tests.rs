@@ -174,6 +174,16 @@ impl Arena {
         self.at(table, index).load()
     }
 
+    /// The entries of a table that are not zero.
+    pub fn in_use(&self, table: Frame) -> Vec<(usize, Descriptor)> {
+        // SAFETY: a page of the arena, which this thread alone accesses.
+        let page = unsafe { self.page(table).read() };
+        let in_use = page.iter().enumerate().filter(|(_, bits)| **bits != 0);
+        in_use
+            .map(|(index, bits)| (index, Descriptor::from_bits(*bits)))
+            .collect()
+    }
+
     /// Stores an entry behind the back of the code under test.
     pub fn write(&self, table: Frame, index: usize, descriptor: Descriptor) {
         assert!(index < PTRS_PER_TABLE);

@@ -280,7 +280,7 @@ fn function_that_faults() -> Result<(), Failure> {
 
 kernel_test! { "oops", tells_who_called, panics "function_that_faults", { function_that_faults() } }
 
-kernel_test! { "oops", tells_where_it_was_interrupted, panics ">] <- exception", { read(0x18) } }
+kernel_test! { "oops", tells_where_it_was_interrupted, panics " <- exception", { read(0x18) } }
 
 /// A leaf that is stored as it is: a barrier is owed.
 fn store_again(leaf: &Leaf) -> Result<(), crate::mm::page_table::Error> {

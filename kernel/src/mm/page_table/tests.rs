@@ -47,14 +47,12 @@ fn mapped(tree: &PageTable<&mut Arena>) -> BTreeMap<u64, Descriptor> {
         base: u64,
         all: &mut BTreeMap<u64, Descriptor>,
     ) {
-        for index in 0..PTRS_PER_TABLE {
-            let entry = tree.memory().read(table, index);
+        for (index, entry) in tree.memory().in_use(table) {
             let va = base + index as u64 * level.bytes();
             match (entry.kind(level), level.next()) {
                 (Kind::Table(next), Some(below)) => {
                     go(tree, Frame::containing(next), below, va, all);
                 }
-                _ if entry.is_none() => {}
                 _ => {
                     all.insert(va, entry);
                 }
@@ -93,7 +91,7 @@ const EDGES: [(u64, u64); 8] = [
 #[test]
 fn tables_are_made_exactly_where_they_are_missing() {
     let _machine = Machine::take();
-    for (start, pages) in EDGES {
+    for (start, pages) in EDGES.into_iter().take(if cfg!(miri) { 3 } else { 8 }) {
         let range = range(start, pages);
         let mut arena = Arena::new();
         let mut tree = tree(&mut arena);
@@ -194,7 +192,8 @@ fn links_are_not_queued_and_come_after_what_is() {
 fn running_out_of_tables_leaves_a_tree_that_works() {
     let _machine = Machine::take();
     // Two batches, of which the second is not to be had.
-    let wanted = range(0xffff_8000_8000_0000, 100 * 512);
+    let tables = if cfg!(miri) { 66 } else { 100 };
+    let wanted = range(0xffff_8000_8000_0000, tables * 512);
     let mut arena = Arena::with(1 + BATCH);
     let mut tree = tree(&mut arena);
     assert_eq!(map(&mut tree, wanted), Err(Error::OutOfMemory));
@@ -207,8 +206,9 @@ fn running_out_of_tables_leaves_a_tree_that_works() {
     map(&mut tree, range(0xffff_8000_8000_0000, 4)).unwrap();
     tree.memory.allow(1000);
     map(&mut tree, range(0xffff_8000_8000_4000, 6)).unwrap();
-    map(&mut tree, range(0xffff_8000_8c60_0000, 512)).unwrap();
-    assert_eq!(mapped(&tree).len(), 10 + 512);
+    // A table that the second batch would have had.
+    map(&mut tree, range(0xffff_8000_8820_0000, 7)).unwrap();
+    assert_eq!(mapped(&tree).len(), 10 + 7);
     tree.prepare(wanted).unwrap();
     assert_eq!(tree.memory().used(), 1 + tables_for(wanted));
 }
