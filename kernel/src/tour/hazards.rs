@@ -26,7 +26,8 @@ pub(super) fn run() -> Result<(), Trouble> {
     let under = |backend, hazard: fn(&Scratch) -> Result<(), Trouble>| {
         println!("{backend}:");
         let scratch = Scratch::new()?;
-        lazy::with(model, backend, || hazard(&scratch)).map_err(|lazy::Busy| failed("a section was left open"))?
+        lazy::with(model, backend, || hazard(&scratch))
+            .map_err(|lazy::Busy| failed("a section was left open"))?
     };
     under(Backend::Eager, eager)?;
     under(Backend::Barriers, barriers)?;
@@ -44,7 +45,9 @@ fn page(scratch: &Scratch, n: u64) -> Result<PageRange, Trouble> {
 /// Maps the scratch page in the section that the caller has open, or in none.
 fn map(scratch: &Scratch, n: u64) -> Result<VirtAddr, Trouble> {
     let va = scratch.va(n);
-    linear_map::kernel().set_leaf(va, |_| scratch.leaf()).map_err(failed)?;
+    linear_map::kernel()
+        .set_leaf(va, |_| scratch.leaf())
+        .map_err(failed)?;
     Ok(va)
 }
 
@@ -66,10 +69,18 @@ fn report(fault: &fault::Fault) -> String {
 fn eager(scratch: &Scratch) -> Result<(), Trouble> {
     let section = lazy::section();
     let va = map(scratch, 0)?;
-    ensure!(fixup::probe_read_u8(va).is_ok(), "an eager mapping could not be used at once");
-    ensure!(!task::current().deferred.barriers.get(), "an eager store owes barriers");
+    ensure!(
+        fixup::probe_read_u8(va).is_ok(),
+        "an eager mapping could not be used at once"
+    );
+    ensure!(
+        !task::current().deferred.barriers.get(),
+        "an eager store owes barriers"
+    );
     drop(section);
-    println!("  a page is mapped and used inside one section: nothing is put off, so no rule can be broken");
+    println!(
+        "  a page is mapped and used inside one section: nothing is put off, so no rule can be broken"
+    );
     Ok(())
 }
 
@@ -82,27 +93,41 @@ fn barriers(scratch: &Scratch) -> Result<(), Trouble> {
     drop(section);
     ensure!(record.contains("owed=1"), "no barrier was owed");
     ensure!(used.is_ok(), "QEMU's walker missed a store: {used:?}");
-    println!("  QEMU can't show what is wrong with that: its walker sees every store at once. The line above is");
-    println!("  the record of the DSB ISHST and ISB that were still owed when the page was used. Other machines may");
+    println!(
+        "  QEMU can't show what is wrong with that: its walker sees every store at once. The line above is"
+    );
+    println!(
+        "  the record of the DSB ISHST and ISB that were still owed when the page was used. Other machines may"
+    );
     println!("  fault there; Linux then warns of a spurious fault, and tries again.");
     Ok(())
 }
 
 /// Rule: nobody may rely on an address being unmapped before the flush.
 fn stale_translation(scratch: &Scratch) -> Result<(), Trouble> {
-    println!("  a page is unmapped inside a section, its flush put off; the address is read before the end and after:");
+    println!(
+        "  a page is unmapped inside a section, its flush put off; the address is read before the end and after:"
+    );
     let va = map(scratch, 0)?;
     // SAFETY: the page is this scene's own.
     unsafe { fixup::probe_write_u8(va, 0x5a) }.map_err(|fault| failed(format!("{fault}")))?;
     let section = lazy::section();
-    linear_map::kernel().set_leaf(va, |_| Descriptor::INVALID).map_err(failed)?;
+    linear_map::kernel()
+        .set_leaf(va, |_| Descriptor::INVALID)
+        .map_err(failed)?;
     flush_kernel_range(page(scratch, 0)?, Removed::Leaves);
     let stale = fixup::probe_read_u8(va);
     let record = owed()?;
     drop(section);
     ensure!(record.contains("flush pending"), "no flush is pending");
-    ensure!(matches!(stale, Ok(0x5a)), "the stale translation was not used: {stale:?}");
-    println!("  before the end: read {:#x} through an address that is mapped by nothing", 0x5a);
+    ensure!(
+        matches!(stale, Ok(0x5a)),
+        "the stale translation was not used: {stale:?}"
+    );
+    println!(
+        "  before the end: read {:#x} through an address that is mapped by nothing",
+        0x5a
+    );
     match fixup::probe_read_u8(va) {
         Ok(value) => Err(failed(format!("read {value:#x} after the flush"))),
         Err(fault) => {
@@ -120,17 +145,25 @@ fn frame_with_two_owners(scratch: &Scratch) -> Result<(), Trouble> {
     let va = scratch.va(1);
     let kernel = linear_map::kernel();
     let result = (|| {
-        kernel.set_leaf(va, |_| super::scratch::leaf(frame)).map_err(failed)?;
+        kernel
+            .set_leaf(va, |_| super::scratch::leaf(frame))
+            .map_err(failed)?;
         // SAFETY: the page is this scene's own.
         unsafe { fixup::probe_write_u8(va, 1) }.map_err(|fault| failed(format!("{fault}")))?;
         let section = lazy::section();
-        kernel.set_leaf(va, |_| Descriptor::INVALID).map_err(failed)?;
+        kernel
+            .set_leaf(va, |_| Descriptor::INVALID)
+            .map_err(failed)?;
         flush_kernel_range(page(scratch, 1)?, Removed::Leaves);
         // SAFETY: as above; the new owner writes through the linear map.
-        unsafe { fixup::probe_write_u8(owner, 0x77) }.map_err(|fault| failed(format!("{fault}")))?;
+        unsafe { fixup::probe_write_u8(owner, 0x77) }
+            .map_err(|fault| failed(format!("{fault}")))?;
         let seen = fixup::probe_read_u8(va);
         drop(section);
-        ensure!(matches!(seen, Ok(0x77)), "the old address does not show the new owner's data: {seen:?}");
+        ensure!(
+            matches!(seen, Ok(0x77)),
+            "the old address does not show the new owner's data: {seen:?}"
+        );
         println!("  the old address shows the new owner's data: 0x77");
         Ok(())
     })();
@@ -150,10 +183,22 @@ fn not_stored_yet(scratch: &Scratch) -> Result<(), Trouble> {
     let text = used.as_ref().err().map(report).unwrap_or_default();
     drop(section);
     ensure!(record.contains("store queued"), "no store is in the queue");
-    ensure!(back == Some(Descriptor::INVALID), "the entry reads back as {back:?}");
-    ensure!(text.contains("level 3 translation fault"), "no translation fault: {used:?}");
-    ensure!(fixup::probe_read_u8(va).is_ok(), "the page can't be used after the section either");
-    println!("  the entry reads back as {:016x}, the value before; after the section the page can be used", 0);
+    ensure!(
+        back == Some(Descriptor::INVALID),
+        "the entry reads back as {back:?}"
+    );
+    ensure!(
+        text.contains("level 3 translation fault"),
+        "no translation fault: {used:?}"
+    );
+    ensure!(
+        fixup::probe_read_u8(va).is_ok(),
+        "the page can't be used after the section either"
+    );
+    println!(
+        "  the entry reads back as {:016x}, the value before; after the section the page can be used",
+        0
+    );
     Ok(())
 }
 
@@ -170,9 +215,17 @@ fn spurious_fault(scratch: &Scratch) -> Result<(), Trouble> {
     fault::set_before(hook);
     drop(section);
     ensure!(used.is_ok(), "the access was not tried again: {used:?}");
-    let (warned, spurious) = (warning::count() - warned, fault::spurious_count() - spurious);
-    print!("  the handler asked the MMU again (AT S1E1R), found a translation, warned and returned: ");
+    let (warned, spurious) = (
+        warning::count() - warned,
+        fault::spurious_count() - spurious,
+    );
+    print!(
+        "  the handler asked the MMU again (AT S1E1R), found a translation, warned and returned: "
+    );
     println!("{spurious} spurious fault, {warned} warning");
-    ensure!((spurious, warned) == (1, 1), "{spurious} spurious faults and {warned} warnings, expected one each");
+    ensure!(
+        (spurious, warned) == (1, 1),
+        "{spurious} spurious faults and {warned} warnings, expected one each"
+    );
     Ok(())
 }

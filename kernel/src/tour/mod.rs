@@ -59,9 +59,21 @@ pub const SCENES: [Scene; 8] = [
         shows: "a use after free, an overrun and a read out of bounds, each caught",
         run: catch::run,
     },
-    Scene { name: "hazards", shows: "what each deferral breaks when its rule is not kept", run: hazards::run },
-    Scene { name: "options", shows: "what may stand inside a pause: the four options of the thread", run: options::run },
-    Scene { name: "history", shows: "every set of rules, on every chain of calls that broke one", run: history::run },
+    Scene {
+        name: "hazards",
+        shows: "what each deferral breaks when its rule is not kept",
+        run: hazards::run,
+    },
+    Scene {
+        name: "options",
+        shows: "what may stand inside a pause: the four options of the thread",
+        run: options::run,
+    },
+    Scene {
+        name: "history",
+        shows: "every set of rules, on every chain of calls that broke one",
+        run: history::run,
+    },
 ];
 
 /// Why a scene did not end well.

@@ -22,13 +22,33 @@ struct Case {
 }
 
 const CASES: [Case; 4] = [
-    Case { name: "[A]", allows: "a pause inside a section", calls: a, nesting_level_warns: 0 },
+    Case {
+        name: "[A]",
+        allows: "a pause inside a section",
+        calls: a,
+        nesting_level_warns: 0,
+    },
     // Pause and resume each find no section.
-    Case { name: "[B]", allows: "a pause outside a section", calls: b, nesting_level_warns: 2 },
+    Case {
+        name: "[B]",
+        allows: "a pause outside a section",
+        calls: b,
+        nesting_level_warns: 2,
+    },
     // Without a section around it the pause is none: its state is that of no section, and what is
     // enabled in it is an ordinary section.
-    Case { name: "[C]", allows: "a section inside a pause", calls: c, nesting_level_warns: 2 },
-    Case { name: "[D]", allows: "a pause inside a pause", calls: d, nesting_level_warns: 4 },
+    Case {
+        name: "[C]",
+        allows: "a section inside a pause",
+        calls: c,
+        nesting_level_warns: 2,
+    },
+    Case {
+        name: "[D]",
+        allows: "a pause inside a pause",
+        calls: d,
+        nesting_level_warns: 4,
+    },
 ];
 
 fn a() {
@@ -61,16 +81,25 @@ fn d() {
 
 pub(super) fn run() -> Result<(), Trouble> {
     let before = (lazy::model(), lazy::backend());
-    let choose = |model| lazy::choose(model, before.1).map_err(|lazy::Busy| failed("a section is open"));
+    let choose =
+        |model| lazy::choose(model, before.1).map_err(|lazy::Busy| failed("a section is open"));
     for model in [Model::NestingLevel, Model::TwoCounters] {
         println!("{model}:");
         for case in &CASES {
             choose(model)?;
             let warned = one(model, case)?;
-            let expected = if model == Model::NestingLevel { case.nesting_level_warns } else { 0 };
+            let expected = if model == Model::NestingLevel {
+                case.nesting_level_warns
+            } else {
+                0
+            };
             lazy::reset();
             choose(before.0)?;
-            ensure!(warned == expected, "{model} {}: {warned} warnings, expected {expected}", case.name);
+            ensure!(
+                warned == expected,
+                "{model} {}: {warned} warnings, expected {expected}",
+                case.name
+            );
         }
     }
     Ok(())
@@ -88,10 +117,19 @@ fn one(model: Model, case: &Case) -> Result<usize, Trouble> {
             let calls: Vec<String> = events
                 .iter()
                 .filter_map(|event| match event.kind {
-                    Kind::Lazy { call, state, warning, .. } => {
+                    Kind::Lazy {
+                        call,
+                        state,
+                        warning,
+                        ..
+                    } => {
                         warned += usize::from(warning.is_some());
                         let mark = if warning.is_some() { " WARNS" } else { "" };
-                        Some(alloc::format!("{} ({}{mark})", short(call), state.display(model)))
+                        Some(alloc::format!(
+                            "{} ({}{mark})",
+                            short(call),
+                            state.display(model)
+                        ))
                     }
                     _ => None,
                 })

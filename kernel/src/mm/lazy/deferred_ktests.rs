@@ -1,7 +1,9 @@
 //! Kernel tests of the backends that defer more than barriers: every rule without which they are
 //! not sound, kept and needed.
 
-use super::{Backend, Model, call_page_allocator, drain, lazy_mmu_mode_pause, queue_full_count, section};
+use super::{
+    Backend, Model, call_page_allocator, drain, lazy_mmu_mode_pause, queue_full_count, section,
+};
 use crate::{
     arch::fixup::probe_read_u8,
     check, check_eq, kernel_test,
@@ -66,7 +68,9 @@ impl Drop for Pages {
 /// Stores a leaf of the scratch range.
 fn set(n: u64, new: Descriptor) -> VirtAddr {
     let va = SCRATCH.page(n);
-    linear_map::kernel().set_leaf(va, |_| new).expect("the tables are there");
+    linear_map::kernel()
+        .set_leaf(va, |_| new)
+        .expect("the tables are there");
     va
 }
 
@@ -82,7 +86,9 @@ fn page(n: u64) -> PageRange {
 
 /// What memory holds for the scratch address `n`.
 fn memory(n: u64) -> Descriptor {
-    linear_map::kernel().leaf(SCRATCH.page(n)).map_or(Descriptor::INVALID, |(entry, _)| entry)
+    linear_map::kernel()
+        .leaf(SCRATCH.page(n))
+        .map_or(Descriptor::INVALID, |(entry, _)| entry)
 }
 
 fn pending() -> usize {

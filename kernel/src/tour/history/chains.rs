@@ -36,7 +36,13 @@ pub(super) struct Chain {
 /// Every chain, in the order of the threads.
 pub(super) const CHAINS: [Chain; 5] = [
     // Thread 000. One pair before the new page is written, one at the end of the section.
-    Chain { name: "alloc", prepare: prepare_alloc, run: alloc, units: |_| 0, least: |_| (2, 2) },
+    Chain {
+        name: "alloc",
+        prepare: prepare_alloc,
+        run: alloc,
+        units: |_| 0,
+        least: |_| (2, 2),
+    },
     // Thread 001. Three flushes (the purged area, its shadow, the area made read-only), and one for
     // each shadow page that leaves the linear map; each is DSB ISHST, TLBI, DSB ISH, ISB.
     Chain {
@@ -48,11 +54,29 @@ pub(super) const CHAINS: [Chain; 5] = [
     },
     // Thread 002: the section of 44562c71e2cf, before fea18c686320. One pair before the page is
     // used.
-    Chain { name: "error-path-raw", prepare: prepare_error, run: error_path_raw, units: |_| 0, least: |_| (1, 1) },
-    Chain { name: "error-path-guard", prepare: prepare_error, run: error_path_guard, units: |_| 0, least: |_| (1, 1) },
+    Chain {
+        name: "error-path-raw",
+        prepare: prepare_error,
+        run: error_path_raw,
+        units: |_| 0,
+        least: |_| (1, 1),
+    },
+    Chain {
+        name: "error-path-guard",
+        prepare: prepare_error,
+        run: error_path_guard,
+        units: |_| 0,
+        least: |_| (1, 1),
+    },
     // Thread 000, the first of its two possibilities. One pair before the page is written, one at
     // the end.
-    Chain { name: "no-section", prepare: prepare_no_section, run: no_section, units: |_| 0, least: |_| (2, 2) },
+    Chain {
+        name: "no-section",
+        prepare: prepare_no_section,
+        run: no_section,
+        units: |_| 0,
+        least: |_| (2, 2),
+    },
 ];
 
 /// What a run uses, given back when it is dropped.
@@ -68,7 +92,12 @@ pub(super) struct Run {
 
 impl Run {
     fn new() -> Result<Self, Trouble> {
-        Ok(Self { scratch: Scratch::new()?, allocated: None, area: None, shadow_pages: 0 })
+        Ok(Self {
+            scratch: Scratch::new()?,
+            allocated: None,
+            area: None,
+            shadow_pages: 0,
+        })
     }
 
     /// Maps the scratch address `n` in the section that the caller has open, unless something is
@@ -125,7 +154,10 @@ fn alloc(run: &mut Run) -> Result<usize, Trouble> {
         }
     }
     drop(section);
-    Ok(faults + (0..LEAVES).map(|n| write_faults(run.scratch.va(n))).sum::<usize>())
+    Ok(faults
+        + (0..LEAVES)
+            .map(|n| write_faults(run.scratch.va(n)))
+            .sum::<usize>())
 }
 
 /// Enough for whole spans of 32 KiB, wherever the area lies.
@@ -155,7 +187,8 @@ const OCCUPIED: u64 = 4;
 
 fn prepare_error() -> Result<Run, Trouble> {
     let run = Run::new()?;
-    let page = PageRange::new(run.scratch.va(OCCUPIED), 1).ok_or_else(|| failed("no scratch address"))?;
+    let page =
+        PageRange::new(run.scratch.va(OCCUPIED), 1).ok_or_else(|| failed("no scratch address"))?;
     let mapped = linear_map::kernel().apply_to_page_range(page, |entry| {
         entry.set(entry.get(), run.scratch.leaf());
         Ok(())
@@ -187,10 +220,17 @@ fn error_path_guard(run: &mut Run) -> Result<usize, Trouble> {
     used_after_the_error(run, map_all())
 }
 
-fn used_after_the_error(run: &Run, result: Result<(), page_table::Error>) -> Result<usize, Trouble> {
+fn used_after_the_error(
+    run: &Run,
+    result: Result<(), page_table::Error>,
+) -> Result<usize, Trouble> {
     match result {
-        Err(page_table::Error::Occupied(va)) if va == run.scratch.va(OCCUPIED) => Ok(write_faults(run.scratch.va(0))),
-        other => Err(failed(alloc::format!("{other:?}, expected that leaf {OCCUPIED} is occupied"))),
+        Err(page_table::Error::Occupied(va)) if va == run.scratch.va(OCCUPIED) => {
+            Ok(write_faults(run.scratch.va(0)))
+        }
+        other => Err(failed(alloc::format!(
+            "{other:?}, expected that leaf {OCCUPIED} is occupied"
+        ))),
     }
 }
 
@@ -204,14 +244,21 @@ fn prepare_no_section() -> Result<Run, Trouble> {
 
 /// As `alloc`, but whoever puts the page back into the linear map opens no section for that.
 fn no_section(run: &mut Run) -> Result<usize, Trouble> {
-    let frame = run.allocated.ok_or_else(|| failed("no page was prepared"))?;
+    let frame = run
+        .allocated
+        .ok_or_else(|| failed("no page was prepared"))?;
     let va = linear_map::virt(frame.start());
     let section = lazy::section();
-    (0..WANTED / 2).try_for_each(|n| run.map(n)).map_err(failed)?;
-    let made_valid = lazy::call_page_allocator(|| linear_map::kernel().set_leaf(va, |_| leaf(frame)));
+    (0..WANTED / 2)
+        .try_for_each(|n| run.map(n))
+        .map_err(failed)?;
+    let made_valid =
+        lazy::call_page_allocator(|| linear_map::kernel().set_leaf(va, |_| leaf(frame)));
     made_valid.map_err(failed)?;
     let faults = write_faults(va);
-    (WANTED / 2..WANTED).try_for_each(|n| run.map(n)).map_err(failed)?;
+    (WANTED / 2..WANTED)
+        .try_for_each(|n| run.map(n))
+        .map_err(failed)?;
     drop(section);
     Ok(faults)
 }

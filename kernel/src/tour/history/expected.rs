@@ -38,10 +38,22 @@ pub(super) fn cell(model: Model, backend: Backend, chain: &str, units: usize) ->
         ("no-section", _) => (0, 1, stores, 0),
         _ => unreachable!("a chain without expectations: {chain}"),
     };
-    Cell { warnings, dsb: pairs, isb: pairs, faults, leaked }
+    Cell {
+        warnings,
+        dsb: pairs,
+        isb: pairs,
+        faults,
+        leaked,
+    }
 }
 
 /// Three flushes, and one for each shadow page, of two DSBs and an ISB each.
 fn pause(warnings: usize, shadow_pages: usize) -> Cell {
-    Cell { warnings, dsb: 2 * (3 + shadow_pages), isb: 3 + shadow_pages, faults: 0, leaked: 0 }
+    Cell {
+        warnings,
+        dsb: 2 * (3 + shadow_pages),
+        isb: 3 + shadow_pages,
+        faults: 0,
+        leaked: 0,
+    }
 }

@@ -17,8 +17,8 @@ use crate::{
     trace::Counts,
     warning,
 };
-use chains::{CHAINS, Chain};
 use alloc::string::String;
+use chains::{CHAINS, Chain};
 use core::fmt::{self, Write};
 
 /// What running a chain showed.
@@ -38,7 +38,13 @@ struct Cell {
 
 impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { warnings, dsb, isb, faults, leaked } = self;
+        let Self {
+            warnings,
+            dsb,
+            isb,
+            faults,
+            leaked,
+        } = self;
         write!(f, "{warnings:2} {dsb:3}/{isb:<3} {faults:2} {leaked:2}")
     }
 }
@@ -78,7 +84,10 @@ fn row(
         least = (chain.least)(units);
         let expected = expected::cell(model, backend, chain.name, units);
         if cell != expected && wrong.is_none() {
-            let what = alloc::format!("{model}, {}, {backend}: {cell:?}, expected {expected:?}", chain.name);
+            let what = alloc::format!(
+                "{model}, {}, {backend}: {cell:?}, expected {expected:?}",
+                chain.name
+            );
             *wrong = Some(Trouble::Failed(what));
         }
         cells.push((model, cell));
@@ -87,7 +96,13 @@ fn row(
     cells.iter().for_each(|(_, cell)| print!(" | {cell}"));
     println!();
     for (model, cell) in cells {
-        let Cell { warnings, dsb, isb, faults, leaked } = cell;
+        let Cell {
+            warnings,
+            dsb,
+            isb,
+            faults,
+            leaked,
+        } = cell;
         // Writing to a string can't fail.
         let _ = writeln!(
             lines,
@@ -103,16 +118,29 @@ fn row(
 /// says of its size.
 fn cell(model: Model, backend: Backend, chain: &Chain) -> Result<(Cell, usize), Trouble> {
     let before = (lazy::model(), lazy::backend());
-    let choose = |model, backend| lazy::choose(model, backend).map_err(|lazy::Busy| failed("a section is open"));
+    let choose = |model, backend| {
+        lazy::choose(model, backend).map_err(|lazy::Busy| failed("a section is open"))
+    };
     choose(model, backend)?;
     let mut run = (chain.prepare)()?;
     let warned = warning::count();
-    let mut cell = Cell { warnings: 0, dsb: 0, isb: 0, faults: 0, leaked: 0 };
+    let mut cell = Cell {
+        warnings: 0,
+        dsb: 0,
+        isb: 0,
+        faults: 0,
+        leaked: 0,
+    };
     let result = recorded(
         || (chain.run)(&mut run),
         |events, faults| {
             let counts = Counts::of(events);
-            cell = Cell { dsb: counts.dsb, isb: counts.isb, faults, ..cell };
+            cell = Cell {
+                dsb: counts.dsb,
+                isb: counts.isb,
+                faults,
+                ..cell
+            };
             Ok(())
         },
     );
@@ -132,6 +160,8 @@ struct Heads;
 
 impl fmt::Display for Heads {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Model::ALL.iter().try_for_each(|model| write!(f, " | {:16}", model.name()))
+        Model::ALL
+            .iter()
+            .try_for_each(|model| write!(f, " | {:16}", model.name()))
     }
 }
