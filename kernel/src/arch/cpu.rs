@@ -50,8 +50,9 @@ impl Features {
             .unwrap_or(&52)
     }
 
-    /// FEAT_ETS2: a translation that follows a completed store in program order, and that a
-    /// DSB separates from it, sees the store without an ISB.
+    /// FEAT_ETS2: the translations of a CPU's own data accesses see the entries that it stored before
+    /// them, without a barrier (`1-I2V-STRx-none`: Forbidden with it). It says nothing of
+    /// instruction fetch.
     #[must_use]
     pub fn ets2(&self) -> bool {
         self.ets >= 2

@@ -5,7 +5,7 @@
 //! fatal.
 
 use super::exception::ExceptionFrame;
-use super::{cpu, fixup};
+use super::{barrier, cpu, fixup};
 use core::arch::asm;
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -104,7 +104,7 @@ impl fmt::Debug for Fault {
 pub type Hook = fn(&Fault);
 
 /// Called with each fault before anything is decided: a test can repair an entry here, and so
-/// make a fault spurious. Never set outside of tests.
+/// make a fault spurious. Tests set it, and the scene that shows such a fault.
 static BEFORE: Mutex<Option<Hook>> = Mutex::new(None);
 /// Called with each fault that a fixup survived, before the instruction at the fixup executes.
 static SURVIVED: Mutex<Option<Hook>> = Mutex::new(None);
@@ -137,6 +137,10 @@ pub(super) fn handle(frame: &mut ExceptionFrame) -> bool {
     call(&BEFORE, &fault);
     if is_spurious(&fault) {
         warn_of_spurious(&fault);
+        // The entry may have been stored by this CPU with its barriers still owed. The exception
+        // return is the ISB; without the DSB before it the same access may fault again
+        // (`9-SPURIOUS-retry-ISB+ERET`: Allowed without FEAT_ETS2).
+        barrier::dsb_ishst();
         return true;
     }
     if !fixup::apply(frame) {

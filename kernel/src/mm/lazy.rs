@@ -423,7 +423,7 @@ pub fn defer_flush(range: PageRange, removed: Removed) -> bool {
 
 /// One sequence for every flush that the current task has put off. All of their clears come before
 /// its DSB ISHST: a clear that comes later is in a later call of [`defer_flush`], and so in a later
-/// sequence (`7d-DEFER-after-DSBST`: a clear behind the DSB ISHST is not covered).
+/// sequence (`7-BATCH2-interleaved-y`, a clear behind the DSB ISHST of its TLBI: Allowed).
 fn flush_pending() {
     let deferred = &task::current().deferred;
     let pages = deferred

@@ -6,6 +6,7 @@
 
 use super::{Frames, Trouble, ensure, failed, recorded};
 use crate::{
+    arch::cpu,
     mm::{
         layout::{SHADOW, VMALLOC},
         lazy::{self, Backend, Call},
@@ -38,7 +39,15 @@ pub(super) fn run() -> Result<(), Trouble> {
     println!(
         "QEMU's walker sees every store at once: the barriers that are missing here would not be missed."
     );
-    println!("What the architecture guarantees without them is nothing: see docs/barriers.md.");
+    if cpu::features().ets2() {
+        println!(
+            "This CPU has FEAT_ETS2, and needs none of them for its own data: see docs/barriers.md."
+        );
+    } else {
+        println!(
+            "This CPU has no FEAT_ETS2: without them nothing is guaranteed, see docs/barriers.md."
+        );
+    }
     Ok(())
 }
 

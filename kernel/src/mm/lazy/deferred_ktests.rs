@@ -445,3 +445,19 @@ kernel_test! { "deferred", a_task_that_owes_anything_keeps_its_backend, {
     check_eq!(super::choose(Model::TwoCounters, Backend::Stores), Ok(()));
     Ok(())
 } }
+
+kernel_test! { "deferred", blocks_do_not_wait_for_the_end, {
+    let _chosen = under(Backend::Tlbi)?;
+    let pages = Pages::new()?;
+    let va = pages.map(0);
+    check!(probe_read_u8(va).is_ok());
+    let (events, unmapped) = recorded(|| {
+        let _outer = section();
+        set(0, Descriptor::INVALID);
+        flush_kernel_range(page(0), Removed::Blocks);
+        pending() == 0 && probe_read_u8(va).is_err()
+    })?;
+    check!(unmapped);
+    check!(events.iter().any(|event| invalidates(event, va)));
+    Ok(())
+} }

@@ -9,7 +9,7 @@ use super::super::{
     scratch::{Scratch, leaf},
 };
 use crate::{
-    arch::fixup,
+    arch::{cpu, fixup},
     mm::{
         kasan,
         lazy::{self, lazy_mmu_mode_disable, lazy_mmu_mode_enable},
@@ -29,8 +29,39 @@ pub(super) struct Chain {
     pub run: fn(&mut Run) -> Result<usize, Trouble>,
     /// What its cost depends on, after the run.
     pub units: fn(&Run) -> usize,
-    /// The least DSBs and ISBs that make each access of the run safe, for so many units.
-    pub least: fn(usize) -> (usize, usize),
+    /// The least that makes each access of the run safe on the CPU at hand, for so many units.
+    pub least: fn(usize) -> Least,
+}
+
+/// The least that a chain needs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Least {
+    /// DSBs.
+    pub dsb: usize,
+    /// ISBs.
+    pub isb: usize,
+}
+
+impl Least {
+    /// `DSB ISHST; ISB`, so many times: for entries made valid. With FEAT_ETS2 a CPU's own data
+    /// accesses need none of it (`1-I2V-STRx-none`).
+    fn pairs(count: usize) -> Self {
+        let count = if cpu::features().ets2() { 0 } else { count };
+        Self {
+            dsb: count,
+            isb: count,
+        }
+    }
+
+    /// TLBI sequences. With FEAT_ETS2 the ISB at their end is not needed for data
+    /// (`4-V2I-DSB.ISHST+VAALE1IS+DSB.ISH`).
+    fn flushes(count: usize) -> Self {
+        let isb = if cpu::features().ets2() { 0 } else { count };
+        Self {
+            dsb: 2 * count,
+            isb,
+        }
+    }
 }
 
 /// Every chain, in the order of the threads.
@@ -41,7 +72,7 @@ pub(super) const CHAINS: [Chain; 5] = [
         prepare: prepare_alloc,
         run: alloc,
         units: |_| 0,
-        least: |_| (2, 2),
+        least: |_| Least::pairs(2),
     },
     // Thread 001. Three flushes (the purged area, its shadow, the area made read-only), and one for
     // each shadow page that leaves the linear map; each is DSB ISHST, TLBI, DSB ISH, ISB.
@@ -50,7 +81,7 @@ pub(super) const CHAINS: [Chain; 5] = [
         prepare: prepare_pause,
         run: pause,
         units: |run| run.shadow_pages,
-        least: |pages| (2 * (3 + pages), 3 + pages),
+        least: |pages| Least::flushes(3 + pages),
     },
     // Thread 002: the section of 44562c71e2cf, before fea18c686320. One pair before the page is
     // used.
@@ -59,14 +90,14 @@ pub(super) const CHAINS: [Chain; 5] = [
         prepare: prepare_error,
         run: error_path_raw,
         units: |_| 0,
-        least: |_| (1, 1),
+        least: |_| Least::pairs(1),
     },
     Chain {
         name: "error-path-guard",
         prepare: prepare_error,
         run: error_path_guard,
         units: |_| 0,
-        least: |_| (1, 1),
+        least: |_| Least::pairs(1),
     },
     // Thread 000, the first of its two possibilities. One pair before the page is written, one at
     // the end.
@@ -75,7 +106,7 @@ pub(super) const CHAINS: [Chain; 5] = [
         prepare: prepare_no_section,
         run: no_section,
         units: |_| 0,
-        least: |_| (2, 2),
+        least: |_| Least::pairs(2),
     },
 ];
 

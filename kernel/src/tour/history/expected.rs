@@ -1,5 +1,5 @@
-//! What each cell is expected to show, from the sources (`Documentation` of each model in the crate
-//! `lazy-mmu`).
+//! What each cell is expected to show, from the sources: commits and threads are named where they
+//! settle a cell, and `docs/history.md` tells them in order.
 
 use super::Cell;
 use crate::mm::lazy::{Backend, Model};
@@ -10,8 +10,8 @@ pub(super) fn cell(model: Model, backend: Backend, chain: &str, units: usize) ->
     let (warnings, pairs, faults, leaked) = match (chain, model) {
         // The page allocator's own section nests. `strict` warns at that (VM_WARN_ON in arch_enter
         // of 5fdd05efa1cd). Its end flushes, and ends the mode for both: the other 32 leaves get
-        // barriers of their own (commit message of 1ef3095b1405: "the remainder of the outer
-        // section" is no longer batched).
+        // barriers of their own (thread 000: "the remainder of the outer user is no longer in lazy
+        // mmu mode").
         ("alloc", Model::Strict) => (1, 1 + 32, 0, 0),
         ("alloc", Model::Tolerant) => (0, 1 + 32, 0, 0),
         // Leaves before the call (one pair for 32 leaves), the allocator's section (one), enters,

@@ -18,7 +18,7 @@ use crate::{
     warning,
 };
 use alloc::string::String;
-use chains::{CHAINS, Chain};
+use chains::{CHAINS, Chain, Least};
 use core::fmt::{self, Write};
 
 /// What running a chain showed.
@@ -78,7 +78,7 @@ fn row(
     wrong: &mut Option<Trouble>,
 ) -> Result<(), Trouble> {
     let mut cells = alloc::vec::Vec::new();
-    let mut least = (0, 0);
+    let mut least = Least::default();
     for model in Model::ALL {
         let (cell, units) = cell(model, backend, chain)?;
         least = (chain.least)(units);
@@ -92,7 +92,7 @@ fn row(
         }
         cells.push((model, cell));
     }
-    print!("{:17} {:>8}/{:<3} ", chain.name, least.0, least.1);
+    print!("{:17} {:>8}/{:<3} ", chain.name, least.dsb, least.isb);
     cells.iter().for_each(|(_, cell)| print!(" | {cell}"));
     println!();
     for (model, cell) in cells {
@@ -108,7 +108,7 @@ fn row(
             lines,
             "{{\"scene\":\"history\",\"model\":\"{model}\",\"chain\":\"{}\",\"backend\":\"{backend}\",\"warnings\":{warnings},\
              \"dsb\":{dsb},\"isb\":{isb},\"least_dsb\":{},\"least_isb\":{},\"faults\":{faults},\"leaked\":{leaked}}}",
-            chain.name, least.0, least.1,
+            chain.name, least.dsb, least.isb,
         );
     }
     Ok(())
