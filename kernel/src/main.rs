@@ -88,7 +88,7 @@ mod start {
         });
         kasan::report::install(explain::explain);
 
-        println!("{}", dump::check_wx(&layout::PARTS.map(|(_, part)| part)));
+        println!("{}", dump::check_wx(&[layout::UPPER_HALF]));
         lazy::choose(params.model, params.backend)
             .unwrap_or_else(|lazy::Busy| unreachable!("no section is open yet"));
 

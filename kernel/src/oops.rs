@@ -11,6 +11,7 @@ use crate::arch::exception::{ExceptionFrame, Kind, Origin};
 use crate::arch::fault::{self, Fault};
 use crate::arch::fixup::probe_read_u64;
 use crate::arch::{exit, image, uart};
+use crate::mm::layout::LINEAR;
 use crate::{print, println};
 use aarch64_cpu::registers::{Readable, TTBR0_EL1, TTBR1_EL1};
 use core::fmt::{self, Write};
@@ -273,17 +274,19 @@ impl fmt::Display for Rights {
 /// Reads a table entry by its physical address, through whichever mapping there is: the linear
 /// map, or before it the image (which holds the boot tables) or the early window.
 pub fn read_entry(entry: PhysAddr) -> Option<Descriptor> {
-    /// Where the linear map begins, as `mm::layout` has it.
-    const LINEAR_MAP: u64 = 0xffff_0000_0000_0000;
     let in_image = image::physical()
         .contains(&entry)
         .then_some(boot::IMAGE_OFFSET);
-    [Some(LINEAR_MAP), in_image, Some(boot::WINDOW_OFFSET)]
-        .into_iter()
-        .flatten()
-        .filter_map(|offset| VirtAddr::new(offset + entry.as_u64()))
-        .find_map(|address| probe_read_u64(address).ok())
-        .map(Descriptor::from_bits)
+    [
+        Some(LINEAR.start().as_u64()),
+        in_image,
+        Some(boot::WINDOW_OFFSET),
+    ]
+    .into_iter()
+    .flatten()
+    .filter_map(|offset| VirtAddr::new(offset + entry.as_u64()))
+    .find_map(|address| probe_read_u64(address).ok())
+    .map(Descriptor::from_bits)
 }
 
 /// The registers of what was interrupted.

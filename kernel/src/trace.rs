@@ -205,8 +205,12 @@ pub fn recording() -> bool {
 
 /// Takes one event into the recording; without room it is counted as lost.
 pub fn push(event: Event) {
+    // Asked again: the memory may have gone back to its owner since the caller asked.
+    if !recording() {
+        return;
+    }
     let slot = RECORDER.arrived.fetch_add(1, Ordering::Relaxed);
-    // SAFETY: `recording()` was true, so `start` has set `memory` and `Recording` still borrows it.
+    // SAFETY: `recording()` is true, so `start` has set `memory` and `Recording` still borrows it.
     let (base, len) = unsafe { *RECORDER.memory.get() };
     if slot < len {
         // SAFETY: slot is inside the lent memory, and `fetch_add` gave its number to this caller

@@ -8,9 +8,10 @@ use vmsa::{PAGE_SIZE, VirtAddr};
 /// `IminLine` count words of 4 bytes; 16 is the least that any of the known CPUs has).
 const LEAST_LINE: u64 = 16;
 
-/// Makes the instructions that were stored in the page at `page` the ones that are fetched there,
-/// on every CPU (DDI 0487, B2.7.4.2: clean by VA to the point of unification, DSB, invalidate, DSB,
-/// ISB).
+/// Makes the instructions that were stored in the page at `page` the ones that are fetched there
+/// (DDI 0487, B2.7.4.2: clean by VA to the point of unification, DSB, invalidate, DSB, ISB). The
+/// caches of every CPU have seen to it, but the ISB is this CPU's: another needs one of its own
+/// before it executes the page.
 ///
 /// # Safety
 ///

@@ -76,7 +76,8 @@ macro_rules! probes {
         pub fn $read(address: VirtAddr) -> Result<$type, Fault> {
             let (value, esr, far): (u64, u64, u64);
             // SAFETY: the load may fault, and then goes on at label 3 with x1 set. What it
-            // loads from is not memory that Rust knows more of than its bytes.
+            // loads from is not memory that Rust knows more of than its bytes. No `readonly`: the
+            // hooks that hear of a fault write to memory.
             unsafe {
                 asm!(
                     "mov x1, xzr",
@@ -89,7 +90,7 @@ macro_rules! probes {
                     inout("x0") address.as_u64() => value,
                     out("x1") esr,
                     out("x2") far,
-                    options(nostack, readonly, preserves_flags),
+                    options(nostack, preserves_flags),
                 );
             }
             outcome(value as $type, esr, far)

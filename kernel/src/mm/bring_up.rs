@@ -16,7 +16,7 @@ use super::{
     ranges::without,
     vmalloc,
 };
-use crate::arch::{barrier, entry::Entry, image};
+use crate::arch::{entry::Entry, image};
 use boot::Handover;
 use core::{fmt, ops::Range};
 use vmsa::{Attributes, Frame, Level, PAGE_SIZE, PageRange, PhysAddr, VirtAddr};
@@ -225,9 +225,8 @@ pub fn bring_up(handover: &Handover, machine: Machine<'_>, options: Options) -> 
         }
     }
 
-    // The walker of this CPU reads the new tables from the write to TTBR1_EL1 on: their stores must
-    // be complete by then (DDI 0487, D8.2.6).
-    barrier::dsb_ishst();
+    // The walker of this CPU reads the new tables from the write to TTBR1_EL1 on. Their stores are
+    // complete by then: `replace_ttbr1` begins with a DSB ISH.
     let root = tables.root();
     // SAFETY: the tree maps the image with the permissions that it has now, stacks included; this
     // is the only CPU, and the identity map is still there.

@@ -12,7 +12,6 @@ mod ktests;
 use super::{
     linear_map,
     page_alloc::{self, Hooks, Pages},
-    set_memory,
 };
 use crate::{
     arch::{backtrace, record::span},
@@ -131,7 +130,7 @@ fn allocated(pages: Pages<'_>, at: &'static Location<'static>) {
     if UNMAPS.load(Ordering::Relaxed) {
         let _span = span("debug_pagealloc_map_pages");
         remember(pages, |history, event| history.allocated = event, at);
-        set_memory::set_direct_map_valid(pages, true);
+        linear_map::set_direct_map_valid(pages, true);
     }
     // A page that was never freed holds whatever memory held at reset: nothing to check.
     page_alloc::for_each_poisoned(pages, check_poison);
@@ -152,7 +151,7 @@ fn freed(pages: Pages<'_>, at: &'static Location<'static>) {
     if UNMAPS.load(Ordering::Relaxed) {
         let _span = span("debug_pagealloc_unmap_pages");
         remember(pages, |history, event| history.freed = event, at);
-        set_memory::set_direct_map_valid(pages, false);
+        linear_map::set_direct_map_valid(pages, false);
     }
 }
 

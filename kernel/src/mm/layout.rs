@@ -11,7 +11,7 @@
 //! 0xffff_fe00_0000_0000  devices, a page each
 //! ```
 
-use vmsa::{PAGE_SIZE, PageRange, VirtAddr};
+use vmsa::{Level, PAGE_SIZE, PTRS_PER_TABLE, PageRange, VirtAddr};
 
 /// A part of the address space.
 const fn part(start: u64, end: u64) -> PageRange {
@@ -35,6 +35,15 @@ pub const HEAP: PageRange = part(0xffff_d000_0000_0000, 0xffff_d000_0400_0000);
 pub const SCRATCH: PageRange = part(0xffff_d800_0000_0000, 0xffff_d800_0020_0000);
 /// Device registers.
 pub const DEVICES: PageRange = part(0xffff_fe00_0000_0000, 0xffff_fe00_0010_0000);
+
+/// The half of the address space that TTBR1_EL1 translates, in which all of it lies.
+pub const UPPER_HALF: PageRange = match PageRange::new(
+    LINEAR.start(),
+    PTRS_PER_TABLE as u64 * Level::L0.bytes() / PAGE_SIZE,
+) {
+    Some(range) => range,
+    None => panic!("the upper half is a range"),
+};
 
 /// Every part, with its name, for people.
 pub const PARTS: [(&str, PageRange); 7] = [

@@ -442,8 +442,10 @@ fn flush_pending() {
             },
         );
     }
-    deferred.flushes.clear();
     sequence.finish();
+    // Not before the DSB ISH: a handler that makes an address valid in between has to find that the
+    // address is not flushed yet. It adds nothing to the list that could be lost here.
+    deferred.flushes.clear();
     settle();
 }
 
@@ -453,13 +455,16 @@ fn flush_pending() {
 #[inline]
 fn flush_before_reuse(va: VirtAddr, new: Descriptor) {
     let task = task::current();
-    if !new.is_valid()
-        || !task
-            .deferred
-            .flushes
-            .iter()
-            .any(|pending| pending.range.contains(va))
-    {
+    if !new.is_valid() {
+        return;
+    }
+    let mut over = task
+        .deferred
+        .flushes
+        .iter()
+        .filter(|pending| pending.range.contains(va))
+        .peekable();
+    if over.peek().is_none() {
         return;
     }
     if task.in_interrupt() {
@@ -468,8 +473,15 @@ fn flush_before_reuse(va: VirtAddr, new: Descriptor) {
         let Some(page) = PageRange::new(va.align_down(vmsa::PAGE_SIZE), 1) else {
             return;
         };
+        // Where a table is among what was removed, a walk by way of the old one would not even see
+        // the new leaf.
+        let removed = if over.any(|pending| pending.tables) {
+            Removed::Tables
+        } else {
+            Removed::Leaves
+        };
         let mut sequence = Sequence::begin(1);
-        sequence.add(page, Removed::Leaves);
+        sequence.add(page, removed);
         sequence.finish();
     } else {
         flush_pending();

@@ -3,10 +3,12 @@
 
 use super::{
     layout::LINEAR,
+    lazy,
     page_alloc::{self, OutOfMemory, Pages},
-    page_table::{PageTable, TableMemory},
+    page_table::{Leaf, PageTable, TableMemory},
+    tlb::{Flush, Removed},
 };
-use crate::arch::entry::Entry;
+use crate::arch::{entry::Entry, record::span};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use vmsa::{Frame, PAGE_SIZE, PageRange, PhysAddr, VirtAddr};
 
@@ -99,4 +101,32 @@ pub fn kernel() -> PageTable<Linear> {
 /// whole.
 pub fn is_page_granular() -> bool {
     PAGE_GRANULAR.load(Ordering::Relaxed)
+}
+
+/// Makes the linear addresses of `pages` valid or invalid (`set_memory_valid` of Linux, as
+/// `__kernel_map_pages` calls it).
+///
+/// Making them invalid flushes: nobody may believe that the pages are gone before. Making them
+/// valid needs no TLBI, since an invalid entry is never cached (DDI 0487, D8.16.1); the end of the
+/// section here sees to the barriers, whatever section is open around it.
+pub fn set_direct_map_valid(pages: Pages<'_>, valid: bool) {
+    let _span = span("set_memory_valid");
+    let kernel = kernel();
+    let section = lazy::section();
+    for range in ranges(pages) {
+        let change = |leaf: &Leaf| {
+            let old = leaf.get();
+            leaf.set(old, old.with_valid(valid));
+            Ok(())
+        };
+        kernel
+            .change_leaves(&section, range, change)
+            .unwrap_or_else(|error| unreachable!("the linear map lost its leaves: {error}"));
+    }
+    if !valid {
+        let mut flush = Flush::begin(pages.count());
+        ranges(pages).for_each(|range| flush.add(range, Removed::Leaves));
+        flush.finish();
+    }
+    drop(section);
 }

@@ -1,4 +1,7 @@
-//! Memory management. Each file uses only those above it in this list.
+//! Memory management. Each file uses only those before it here, but for `vmalloc/` and
+//! `page_alloc/`, whose files are parts of one thing: `layout`, `ranges`, `page_alloc`, `sequence`,
+//! `lazy`, `tlb`, `page_table`, `linear_map`, `kasan`, `debug_pagealloc`, `vmalloc`, `set_memory`,
+//! `heap`, `dump`, `ptdump`, `explain`, `bring_up`.
 
 #[cfg(target_os = "none")]
 pub mod bring_up;

@@ -179,7 +179,10 @@ pub fn allocate_list(count: u64) -> Result<PageList, OutOfMemory> {
         .ok_or(OutOfMemory)?
         .lock()
         .allocate_list(count)?;
-    if let Some(hooks) = HOOKS.get() {
+    // Of no pages the hooks would flush nothing, with all barriers.
+    if let Some(hooks) = HOOKS.get()
+        && count > 0
+    {
         (hooks.allocated)(Pages::List(&list), caller);
     }
     Ok(list)
@@ -247,7 +250,9 @@ pub fn give_up(list: &mut PageList, frame: Frame) -> Result<(), FreeError> {
 #[track_caller]
 pub fn free_list(list: PageList) {
     let Some(buddy) = BUDDY.get() else { return };
-    if let Some(hooks) = HOOKS.get() {
+    if let Some(hooks) = HOOKS.get()
+        && list.count() > 0
+    {
         (hooks.freed)(Pages::List(&list), Location::caller());
     }
     buddy.lock().release_list(list);

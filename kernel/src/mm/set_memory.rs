@@ -11,7 +11,6 @@ mod ktests;
 
 use super::{
     lazy, linear_map,
-    page_alloc::Pages,
     page_table::Leaf,
     tlb::{Flush, Removed},
     vmalloc::{self, AreaKind},
@@ -192,34 +191,6 @@ fn for_each_run(range: PageRange, mut each: impl FnMut(PageRange)) {
         };
     });
     flush(run);
-}
-
-/// Makes the linear addresses of `pages` valid or invalid (`set_memory_valid` of Linux, as
-/// `__kernel_map_pages` calls it).
-///
-/// Making them invalid flushes: nobody may believe that the pages are gone before. Making them
-/// valid needs no TLBI, since an invalid entry is never cached (DDI 0487, D8.16.1); the end of the
-/// section here sees to the barriers, whatever section is open around it.
-pub fn set_direct_map_valid(pages: Pages<'_>, valid: bool) {
-    let _span = span("set_memory_valid");
-    let kernel = linear_map::kernel();
-    let section = lazy::section();
-    for range in linear_map::ranges(pages) {
-        let change = |leaf: &Leaf| {
-            let old = leaf.get();
-            leaf.set(old, old.with_valid(valid));
-            Ok(())
-        };
-        kernel
-            .change_leaves(&section, range, change)
-            .unwrap_or_else(broken);
-    }
-    if !valid {
-        let mut flush = Flush::begin(pages.count());
-        linear_map::ranges(pages).for_each(|range| flush.add(range, Removed::Leaves));
-        flush.finish();
-    }
-    drop(section);
 }
 
 /// Makes pages of a vmalloc area or of the linear map valid or invalid, leaving their aliases

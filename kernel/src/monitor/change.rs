@@ -10,13 +10,12 @@ use super::{
 };
 use crate::{
     mm::{
-        linear_map,
         set_memory::{set_memory_nx, set_memory_ro, set_memory_rw, set_memory_valid, set_memory_x},
         vmalloc as areas,
     },
     println,
 };
-use vmsa::{Attributes, PageRange, VirtAddr};
+use vmsa::{PageRange, VirtAddr};
 
 /// `vmalloc BYTES`.
 pub(super) fn vmalloc(arguments: &[&str]) -> Result<(), Failed> {
@@ -61,27 +60,7 @@ pub(super) fn vfree(arguments: &[&str]) -> Result<(), Failed> {
             area.start()
         );
     }
-    reset_permissions(area)?;
     areas::vfree(start).map_err(Failed::because)
-}
-
-/// Gives an area back the permissions that it had: the page allocator is about to write to its
-/// pages through their linear alias (Linux: VM_FLUSH_RESET_PERMS).
-fn reset_permissions(area: PageRange) -> Result<(), Failed> {
-    let mut changed = false;
-    linear_map::kernel().visit(area, &mut |_, _, entry| {
-        let attributes = entry.attributes() - Attributes::CONTIGUOUS;
-        changed |= !entry.is_valid() || attributes != Attributes::KERNEL_DATA;
-    });
-    if !changed {
-        return Ok(());
-    }
-    let (start, pages) = (area.start(), area.pages());
-    // Not executable first: it may not be writable as well.
-    set_memory_nx(start, pages)
-        .and_then(|()| set_memory_rw(start, pages))
-        .and_then(|()| set_memory_valid(start, pages, true))
-        .map_err(Failed::because)
 }
 
 /// What `set_memory` can do.

@@ -106,7 +106,7 @@ pub(super) fn shadow(arguments: &[&str]) -> Result<(), Failed> {
         return refuse!("{va} has no shadow");
     };
     print!("{va} has its shadow byte at {at}");
-    match kasan::access::read_shadow(at) {
+    match kasan::populate::read_shadow(at) {
         Some(byte) => println!(": {byte:02x}, {}", Meaning(byte)),
         None => println!(", which is not mapped: no access"),
     }

@@ -7,17 +7,18 @@ use crate::{
     ktest::Failure,
     mm::{
         dump::{Verdict, check_wx},
-        layout::PARTS,
+        layout::{PARTS, UPPER_HALF},
         linear_map, page_alloc,
         testing::{must, trouble},
+        tlb::{Removed, flush_kernel_range},
         vmalloc,
     },
 };
 use alloc::format;
-use vmsa::{Attributes, Frame, Level, PageRange, VirtAddr};
+use vmsa::{Attributes, Descriptor, Frame, Level, PageRange, VirtAddr};
 
 fn verdict() -> Verdict {
-    check_wx(&PARTS.map(|(_, part)| part))
+    check_wx(&[UPPER_HALF])
 }
 
 /// The frame of an address of the image.
@@ -123,5 +124,26 @@ kernel_test! { "wx", areas_are_data, {
         pages += u64::from(entry.attributes() == Attributes::KERNEL_DATA);
     });
     check_eq!(pages, 3);
+    Ok(())
+} }
+
+kernel_test! { "wx", a_mapping_outside_of_every_part_is_found, {
+    let nowhere = must!(PageRange::new(VirtAddr::literal(0xffff_f000_0000_0000), 1).ok_or("no range"));
+    check!(PARTS.iter().all(|(_, part)| !part.contains(nowhere.start())));
+    let text = frame(image::text().start())?;
+    let mut kernel = linear_map::kernel();
+    must!(kernel.apply_to_page_range(nowhere, |leaf| {
+        let new = Descriptor::leaf(Level::L3, text.start(), Attributes::KERNEL_DATA);
+        leaf.set(leaf.get(), new.unwrap_or(Descriptor::INVALID));
+        Ok(())
+    }));
+    let found = verdict();
+    must!(kernel.apply_to_existing_page_range(nowhere, |leaf| {
+        leaf.take();
+        Ok(())
+    }));
+    flush_kernel_range(nowhere, Removed::Leaves);
+    check_eq!((found.writable_too, found.first), (1, Some(nowhere.start())));
+    check!(verdict().passed());
     Ok(())
 } }

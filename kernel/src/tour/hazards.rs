@@ -120,14 +120,12 @@ fn stale_translation(scratch: &Scratch) -> Result<(), Trouble> {
     let record = owed()?;
     drop(section);
     ensure!(record.contains("flush pending"), "no flush is pending");
-    ensure!(
-        matches!(stale, Ok(0x5a)),
-        "the stale translation was not used: {stale:?}"
-    );
-    println!(
-        "  before the end: read {:#x} through an address that is mapped by nothing",
-        0x5a
-    );
+    let Ok(stale @ 0x5a) = stale else {
+        return Err(failed(format!(
+            "the stale translation was not used: {stale:?}"
+        )));
+    };
+    println!("  before the end: read {stale:#x} through an address that is mapped by nothing");
     match fixup::probe_read_u8(va) {
         Ok(value) => Err(failed(format!("read {value:#x} after the flush"))),
         Err(fault) => {
@@ -160,11 +158,12 @@ fn frame_with_two_owners(scratch: &Scratch) -> Result<(), Trouble> {
             .map_err(|fault| failed(format!("{fault}")))?;
         let seen = fixup::probe_read_u8(va);
         drop(section);
-        ensure!(
-            matches!(seen, Ok(0x77)),
-            "the old address does not show the new owner's data: {seen:?}"
-        );
-        println!("  the old address shows the new owner's data: 0x77");
+        let Ok(seen @ 0x77) = seen else {
+            return Err(failed(format!(
+                "the old address does not show the new owner's data: {seen:?}"
+            )));
+        };
+        println!("  the old address shows the new owner's data: {seen:#x}");
         Ok(())
     })();
     clear(SCRATCH);

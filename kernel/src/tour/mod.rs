@@ -140,8 +140,13 @@ pub fn play_one(scene: &Scene) -> bool {
 fn end_of(scene: &Scene) -> End {
     warning::print_again();
     println!("\n--- {}: {}", scene.name, scene.shows);
-    let result = (scene.run)().and_then(|()| left_behind());
-    match result {
+    let (model, backend) = (lazy::model(), lazy::backend());
+    let result = (scene.run)();
+    // A scene that failed must not decide what the next one finds.
+    let left = left_behind();
+    lazy::choose(model, backend)
+        .unwrap_or_else(|lazy::Busy| unreachable!("the state has been put back"));
+    match result.and(left) {
         Ok(()) => {
             println!("scene {}: ok", scene.name);
             End::Ok

@@ -12,13 +12,14 @@ use crate::{
 };
 use alloc::{string::String, vec::Vec};
 
-/// An option: its name in the thread, what it allows, the calls, and how many warnings
-/// `nesting-level` gives.
+/// An option: its name in the thread, what it allows, the calls, and what `nesting-level` makes of
+/// them: how many warnings, and whether a resume that had nothing to resume leaves the mode on.
 struct Case {
     name: &'static str,
     allows: &'static str,
     calls: fn(),
     nesting_level_warns: usize,
+    nesting_level_leaves_on: bool,
 }
 
 const CASES: [Case; 4] = [
@@ -27,6 +28,7 @@ const CASES: [Case; 4] = [
         allows: "a pause inside a section",
         calls: a,
         nesting_level_warns: 0,
+        nesting_level_leaves_on: false,
     },
     // Pause and resume each find no section.
     Case {
@@ -34,6 +36,7 @@ const CASES: [Case; 4] = [
         allows: "a pause outside a section",
         calls: b,
         nesting_level_warns: 2,
+        nesting_level_leaves_on: true,
     },
     // Without a section around it the pause is none: its state is that of no section, and what is
     // enabled in it is an ordinary section.
@@ -42,12 +45,14 @@ const CASES: [Case; 4] = [
         allows: "a section inside a pause",
         calls: c,
         nesting_level_warns: 2,
+        nesting_level_leaves_on: true,
     },
     Case {
         name: "[D]",
         allows: "a pause inside a pause",
         calls: d,
         nesting_level_warns: 4,
+        nesting_level_leaves_on: true,
     },
 ];
 
@@ -88,13 +93,22 @@ pub(super) fn run() -> Result<(), Trouble> {
         for case in &CASES {
             choose(model)?;
             let warned = one(model, case)?;
-            let expected = if model == Model::NestingLevel {
-                case.nesting_level_warns
-            } else {
-                0
-            };
-            lazy::reset();
+            let clean = lazy::reset();
             choose(before.0)?;
+            let (expected, leaves_on) = if model == Model::NestingLevel {
+                (case.nesting_level_warns, case.nesting_level_leaves_on)
+            } else {
+                (0, false)
+            };
+            if !clean {
+                println!("      the mode is left on, with no section open");
+            }
+            ensure!(
+                clean != leaves_on,
+                "{model} {}: left on: {}, expected {leaves_on}",
+                case.name,
+                !clean
+            );
             ensure!(
                 warned == expected,
                 "{model} {}: {warned} warnings, expected {expected}",

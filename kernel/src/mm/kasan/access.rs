@@ -3,11 +3,8 @@
 //! The shadow is asked first; a forbidden access is reported and not made. What the shadow allows
 //! may still fault, which is survived and returned.
 
-use super::{report, shadow};
-use crate::{
-    arch::{backtrace::from_here, fault::Fault, fixup},
-    mm::linear_map,
-};
+use super::{populate::read_shadow, report, shadow};
+use crate::arch::{backtrace::from_here, fault::Fault, fixup};
 use vmsa::VirtAddr;
 
 /// Why an access was not made.
@@ -17,15 +14,6 @@ pub enum Error {
     Kasan(report::Kind),
     /// The machine faulted.
     Fault(Fault),
-}
-
-/// Reads a shadow byte; `None` where no shadow is mapped.
-pub fn read_shadow(at: VirtAddr) -> Option<u8> {
-    let (entry, _) = linear_map::kernel().leaf(at)?;
-    // SAFETY: the page is mapped, and shadow bytes are plain data that only this CPU writes.
-    entry
-        .is_valid()
-        .then(|| unsafe { at.as_ptr::<u8>().read_volatile() })
 }
 
 /// Whether an access of `length` bytes at `va` may be made; if not, a report is printed.

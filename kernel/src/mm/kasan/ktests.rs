@@ -2,8 +2,9 @@
 //! report looks like. With `KASAN=off` there is none, and everything is allowed.
 
 use super::{
-    access::{Error, load_u8, load_u64, read_shadow, store_u8, store_u64},
+    access::{Error, load_u8, load_u64, store_u8, store_u64},
     is_on, populate,
+    populate::read_shadow,
     report::{self, Kind},
     shadow::{GRANULE, SPAN, VMALLOC_INVALID, shadow_of},
 };

@@ -201,16 +201,22 @@ pub struct MustFlush {
 }
 
 impl MustFlush {
-    /// How many pages of shadow the flush has to cover.
-    pub fn pages(&self) -> u64 {
-        self.shadow.pages()
-    }
-
-    /// Adds them to a flush that began after they were freed: its end closes the window.
-    pub fn flush(self, flush: &mut Flush) {
+    /// Flushes them; its end closes the window.
+    pub fn flush(self) {
+        let mut flush = Flush::begin(self.shadow.pages());
         flush.add(self.shadow, Removed::Leaves);
+        flush.finish();
         BEFORE_FLUSH.fetch_sub(self.freed, Ordering::Relaxed);
     }
+}
+
+/// Reads a shadow byte; `None` where no shadow is mapped.
+pub fn read_shadow(at: VirtAddr) -> Option<u8> {
+    let (entry, _) = linear_map::kernel().leaf(at)?;
+    // SAFETY: the page is mapped, and shadow bytes are plain data that only this CPU writes.
+    entry
+        .is_valid()
+        .then(|| unsafe { at.as_ptr::<u8>().read_volatile() })
 }
 
 /// Says that the first `size` bytes of an area may be accessed, and the rest of the last granule

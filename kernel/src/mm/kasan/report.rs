@@ -1,6 +1,6 @@
 //! Reports of bad accesses, laid out as Linux lays them out.
 
-use super::{access::read_shadow, shadow};
+use super::{populate::read_shadow, shadow};
 use crate::{
     arch::backtrace::{Backtrace, ThisCpu},
     task,

@@ -98,9 +98,7 @@ pub(super) fn release(mut area: OwnedArea) {
         }
         drop(state);
         if let Some(shadow) = kasan::release_vmalloc(area.range()) {
-            let mut flush = Flush::begin(shadow.pages());
-            shadow.flush(&mut flush);
-            flush.finish();
+            shadow.flush();
         }
     }
     STATE.lock().free.insert(area);

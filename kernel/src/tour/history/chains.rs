@@ -13,8 +13,9 @@ use crate::{
     mm::{
         kasan,
         lazy::{self, lazy_mmu_mode_disable, lazy_mmu_mode_enable},
-        linear_map, page_alloc, page_table,
-        set_memory::{set_direct_map_valid, set_memory_ro, set_memory_rw},
+        linear_map::{self, set_direct_map_valid},
+        page_alloc, page_table,
+        set_memory::{set_memory_ro, set_memory_rw},
         vmalloc,
     },
 };
@@ -209,6 +210,10 @@ fn pause(run: &mut Run) -> Result<usize, Trouble> {
     let area = run.area.ok_or_else(|| failed("no area was prepared"))?;
     set_memory_ro(area, 1).map_err(failed)?;
     run.shadow_pages = (kasan::populate::stats().depopulated - before) as usize;
+    // Without one the chain would end before what it is about, and cost what that costs.
+    if run.shadow_pages == 0 {
+        return Err(failed("no shadow page was freed"));
+    }
     Ok(0)
 }
 

@@ -120,6 +120,22 @@ fn a_handler_flushes_the_page_that_it_uses_and_leaves_the_list_alone() {
 }
 
 #[test]
+fn a_handler_flushes_a_page_below_a_removed_table_with_the_table() {
+    let machine = Machine::take();
+    let mut arena = Arena::new();
+    let leaves = Leaves::new(&mut arena);
+    four_pages(&machine, &leaves, Backend::Tlbi);
+    let steps = machine.steps(|| {
+        let _section = section();
+        flush_kernel_range(PageRange::new(page(0), 1).unwrap(), Removed::Tables);
+        let _handler = task::enter_interrupt();
+        leaves.map(0);
+    });
+    let tlbis: Vec<_> = steps.iter().filter(|s| matches!(s, Tlbi(_))).collect();
+    assert_eq!(tlbis, [&Tlbi("vaae1is"); 2], "the handler's and the task's");
+}
+
+#[test]
 fn a_full_list_of_flushes_flushes_and_drops_none() {
     let machine = Machine::take();
     let mut arena = Arena::new();
