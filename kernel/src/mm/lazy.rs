@@ -374,7 +374,9 @@ fn queue(store: QueuedStore) {
 #[inline]
 pub fn drain() {
     let task = task::current();
-    // The handler of an interrupt has no business with the queue of the task that it interrupted.
+    // A handler has no business with the queue of the task that it interrupted, which may be half
+    // through this loop. So it may not change an entry that the task has queued: handlers map and
+    // unmap addresses of their own.
     if task.deferred.stores.is_empty() || task.in_interrupt() {
         return;
     }

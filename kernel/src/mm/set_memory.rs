@@ -10,6 +10,7 @@
 mod ktests;
 
 use super::{
+    layout::{LINEAR, VMALLOC},
     lazy, linear_map,
     page_table::Leaf,
     tlb::{Flush, Removed},
@@ -204,6 +205,10 @@ pub fn set_memory_valid(start: VirtAddr, pages: u64, valid: bool) -> Result<(), 
     let range = PageRange::new(start, pages)
         .filter(|range| range.pages() > 0)
         .ok_or(Error::Misaligned)?;
+    let within = |part: &PageRange| part.contains(start) && part.contains(range.last_byte());
+    if ![VMALLOC, LINEAR].iter().any(within) {
+        return Err(Error::NoArea);
+    }
     let kernel = linear_map::kernel();
     let (mut leaves, mut huge) = (0, false);
     kernel.visit(range, &mut |_, level, entry| {

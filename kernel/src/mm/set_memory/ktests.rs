@@ -299,3 +299,11 @@ kernel_test! { "set_memory", what_was_read_only_or_executable_is_freed_as_ordina
     vmalloc::vm_unmap_aliases();
     Ok(())
 } }
+
+kernel_test! { "set_memory", only_vmalloc_and_the_linear_map_become_invalid, {
+    // Asked to be what it is, so that a kernel that allowed it would live to tell.
+    let device = crate::mm::layout::DEVICES.start();
+    check!(leaf_at(device).is_valid());
+    check_eq!(set_memory_valid(device, 1, true), Err(Error::NoArea));
+    Ok(())
+} }
