@@ -10,4 +10,4 @@ export MODEL BACKEND DEBUG_PAGEALLOC PAGE_POISON KASAN RODATA
 .NOTPARALLEL:
 
 $(VERBS):
-	@cargo run -q -p lull -- $@
+	@cargo run $(if $(wildcard target/debug/lull),-q) -p lull -- $@

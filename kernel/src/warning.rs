@@ -22,6 +22,11 @@ pub fn print_again() {
     TO_PRINT.store(BURST, Ordering::Relaxed);
 }
 
+/// Prints no warnings until [`print_again`]: whoever calls it shows their number.
+pub fn print_no_more() {
+    TO_PRINT.store(0, Ordering::Relaxed);
+}
+
 /// Counts a warning, and prints it while it is one of the first. [`warning!`](crate::warning!) is
 /// the way to call it.
 pub fn fire(message: core::fmt::Arguments<'_>) {

@@ -31,7 +31,9 @@ pub fn run(workspace: &Workspace, machine: &Machine) -> Result {
     }
     let port = port(machine)?;
     let _qemu = machine.clone().stopped_for_gdb(port).start_for_gdb(None)?;
-    let mut command = gdb(workspace, machine, port, &[])?;
+    // The kernel's last act is to end QEMU; before that there is still something to look at.
+    let stop = ["-ex", "source tests/gdb/at-exit.gdb"].map(str::to_owned);
+    let mut command = gdb(workspace, machine, port, &stop)?;
     command.stdin(Stdio::inherit());
     match process::run_in_foreground(command, None)? {
         Ending::Status(0) => Ok(()),
@@ -98,7 +100,12 @@ pub fn smoke_verdict(text: &str) -> Result {
 /// The port that was asked for, or one that is free.
 fn port(machine: &Machine) -> Result<u16> {
     if let Ok(port) = machine.options.get("GDB_PORT").parse() {
-        return Ok(port);
+        return match TcpListener::bind(("127.0.0.1", port)) {
+            Ok(_) => Ok(port),
+            Err(why) => Err(Failure::error(format!(
+                "GDB_PORT={port} can't be had: {why}"
+            ))),
+        };
     }
     let listener = TcpListener::bind(("127.0.0.1", 0)).doing("find a free TCP port")?;
     Ok(listener.local_addr().doing("find a free TCP port")?.port())

@@ -151,12 +151,14 @@ impl Machine {
     pub fn boot_shown(&self, limit: Duration, root: &Path) -> Result<Boot> {
         let mut text = Vec::new();
         let mut names = Names::new(Symbols::new(&self.image, root));
+        let mut people = ForPeople::new(std::io::stdout().is_terminal());
         let mut show = |bytes: &[u8]| {
             let before = text.len();
             names.push(bytes, &mut text);
+            let shown = people.take(&text[before..]);
             let mut out = std::io::stdout().lock();
             // A reader that has gone away is no reason to stop the machine.
-            let _ = out.write_all(&text[before..]).and_then(|()| out.flush());
+            let _ = out.write_all(&shown).and_then(|()| out.flush());
         };
         let ending = if std::io::stdin().is_terminal() {
             let mut command = self.clone().with_monitor().command();
@@ -202,6 +204,41 @@ impl Machine {
     }
 }
 
+/// Leaves out the lines that are for programs, which start with `{`, where a person reads.
+struct ForPeople {
+    /// A person reads.
+    terminal: bool,
+    /// The next byte is the first of a line.
+    at_start: bool,
+    /// The line at hand is left out.
+    hidden: bool,
+}
+
+impl ForPeople {
+    fn new(terminal: bool) -> Self {
+        Self {
+            terminal,
+            at_start: true,
+            hidden: false,
+        }
+    }
+
+    /// What is to be shown of what came.
+    fn take(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut shown = Vec::with_capacity(bytes.len());
+        for byte in bytes {
+            if self.at_start {
+                self.hidden = self.terminal && *byte == b'{';
+            }
+            self.at_start = *byte == b'\n';
+            if !self.hidden {
+                shown.push(*byte);
+            }
+        }
+        shown
+    }
+}
+
 /// Writes a log, whose directory need not be there.
 ///
 /// # Errors
@@ -225,6 +262,15 @@ fn quote(argument: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_for_programs_are_not_shown_to_people() {
+        let text = b"a\n{\"x\":1}\nb {\nc";
+        let mut people = ForPeople::new(true);
+        let shown: Vec<u8> = text.iter().flat_map(|byte| people.take(&[*byte])).collect();
+        assert_eq!(shown, b"a\nb {\nc");
+        assert_eq!(ForPeople::new(false).take(text), text);
+    }
 
     fn machine(set: &[(&str, &str)]) -> Machine {
         let get = |name: &str| {

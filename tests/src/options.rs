@@ -184,6 +184,13 @@ impl Options {
     /// # Errors
     /// The first value that is not known, with those that are.
     pub fn from_environment() -> Result<Self> {
+        if let Some(unknown) = unknown_variable(&std::env::var("MAKEFLAGS").unwrap_or_default()) {
+            let known: Vec<_> = VARIABLES.iter().map(|variable| variable.name).collect();
+            return Err(Failure::refused(format!(
+                "unknown variable '{unknown}'; known: {}",
+                known.join(" ")
+            )));
+        }
         Self::from(|name| std::env::var(name).ok())
     }
 
@@ -247,6 +254,20 @@ impl Options {
     }
 }
 
+/// The first variable on make's command line that is none of ours. Make hands its own on in
+/// MAKEFLAGS, behind ` -- `, with spaces in values escaped.
+fn unknown_variable(makeflags: &str) -> Option<String> {
+    let (_, given) = format!(" {makeflags}")
+        .split_once(" -- ")
+        .map(|(a, b)| (a.to_owned(), b.to_owned()))?;
+    let words = given.replace("\\ ", "\0");
+    let names = words
+        .split(' ')
+        .filter_map(|word| word.split_once('='))
+        .map(|(name, _)| name);
+    names.map(str::to_owned).find(|name| find(name).is_none())
+}
+
 /// The variable of that name.
 pub fn find(name: &str) -> Option<&'static Variable> {
     VARIABLES.iter().find(|variable| variable.name == name)
@@ -302,6 +323,20 @@ mod tests {
     fn options(set: &[(&str, &str)]) -> Result<Options> {
         let set: BTreeMap<_, _> = set.iter().copied().collect();
         Options::from(|name| set.get(name).map(|value| (*value).to_owned()))
+    }
+
+    #[test]
+    fn a_variable_of_make_that_is_none_of_ours_is_found() {
+        for (flags, unknown) in [
+            ("", None),
+            ("rR", None),
+            (" -- MODEL=strict", None),
+            ("k -- APPEND=autorun=\"lazy;\\ x=y\" CPU=max", None),
+            (" -- MODLE=strict CPU=max", Some("MODLE")),
+            (" -- CPU=max model=strict", Some("model")),
+        ] {
+            assert_eq!(unknown_variable(flags).as_deref(), unknown, "{flags}");
+        }
     }
 
     #[test]

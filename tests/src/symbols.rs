@@ -57,10 +57,15 @@ impl Symbols {
             .get_or_init(|| Tables::read(&self.image))
             .as_ref()?;
         let frames = tables.frames(address, &self.root);
-        if frames.is_empty() {
-            tables.function(address)
-        } else {
-            Some(frames.join(", inlined in "))
+        let Some(outermost) = frames.last() else {
+            return tables.function(address);
+        };
+        // What was inlined in between, and the library's own frames, make a line of many that says
+        // less: where it is in the project's code, and in which function.
+        let ours = |frame: &&String| !frame.contains(" library/");
+        match frames.iter().find(ours) {
+            Some(inner) if inner != outermost => Some(format!("{inner}, inlined in {outermost}")),
+            _ => Some(outermost.clone()),
         }
     }
 }
@@ -198,13 +203,13 @@ impl Names {
                 continue;
             }
             self.line.push(*byte);
-            if let Some((address, exact)) = address_at_end(&self.line) {
+            if let Some((address, returns)) = address_at_end(&self.line) {
                 // A return address is that of the instruction after the call,
                 // which may be on another line or in another function.
-                let place = if exact {
-                    address
-                } else {
+                let place = if returns {
                     address.wrapping_sub(1)
+                } else {
+                    address
                 };
                 let name = self.symbols.describe(place);
                 out.push(b' ');
@@ -214,8 +219,8 @@ impl Names {
     }
 }
 
-/// The address that the line ends in, if it ends in one, and whether it is the
-/// address of the instruction itself: so it is after `pc :`.
+/// The address that the line ends in, if it ends in one, and whether it is a return
+/// address: so it is after `lr :`. Call traces name the calls themselves.
 fn address_at_end(line: &[u8]) -> Option<(u64, bool)> {
     let start = line.len().checked_sub(MARK)?;
     let hex = line[start..].strip_prefix(b"[<")?.strip_suffix(b">]")?;
@@ -225,7 +230,7 @@ fn address_at_end(line: &[u8]) -> Option<(u64, bool)> {
     let address = u64::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok()?;
     let before = line[..start].trim_ascii_end();
     let before = before.strip_suffix(b":").unwrap_or(before).trim_ascii_end();
-    Some((address, before.ends_with(b"pc")))
+    Some((address, before.ends_with(b"lr")))
 }
 
 #[cfg(test)]
@@ -240,11 +245,11 @@ mod tests {
         );
         assert_eq!(
             address_at_end(b"pc : [<ffff800040201234>]"),
-            Some((0xffff_8000_4020_1234, true))
+            Some((0xffff_8000_4020_1234, false))
         );
         assert_eq!(
             address_at_end(b"pc : [<ffff800040201234>] x lr : [<ffff800040201238>]"),
-            Some((0xffff_8000_4020_1238, false))
+            Some((0xffff_8000_4020_1238, true))
         );
         for none in [
             "[<ffff80004020123>]",

@@ -93,6 +93,9 @@ impl Workspace {
     /// # Errors
     /// If it does not build; cargo has then said why.
     pub fn build_kernel(&self) -> Result<PathBuf> {
+        if !self.image().exists() {
+            eprintln!("lull: building the kernel");
+        }
         let status = self
             .cargo()
             .args([

@@ -167,6 +167,9 @@ pub fn set_tap(tap: Option<Tap>) -> Option<Tap> {
     core::mem::replace(&mut *TAP.lock(), tap)
 }
 
+/// The target of messages that are whole reports.
+pub const REPORT: &str = "report";
+
 /// The sink of the `log` crate.
 struct Messages;
 
@@ -185,6 +188,8 @@ impl Log for Messages {
             tap(record.level(), record.args());
         }
         let prefix = match record.level() {
+            // A report of many lines has a head of its own.
+            _ if record.target() == REPORT => "",
             Level::Error => "error: ",
             Level::Warn => "warning: ",
             Level::Info | Level::Debug | Level::Trace => "",

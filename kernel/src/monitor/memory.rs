@@ -1,9 +1,8 @@
 //! What memory is used for: `vmallocinfo`, `pages`, `owner`, `shadow`.
 
 use super::{
-    Failed,
     arguments::{address, number},
-    refuse, show,
+    command::{Failed, refuse, show},
 };
 use crate::{
     mm::{debug_pagealloc, explain::explain, kasan, linear_map, page_alloc, vmalloc},
@@ -14,6 +13,10 @@ use vmsa::{Frame, PAGE_SIZE, VirtAddr};
 
 /// `vmallocinfo`.
 pub(super) fn vmallocinfo(_: &[&str]) -> Result<(), Failed> {
+    let waiting = vmalloc::unpurged().0;
+    if vmalloc::stats().areas + waiting == 0 {
+        println!("no areas");
+    }
     show(vmalloc::vmallocinfo);
     Ok(())
 }

@@ -41,11 +41,11 @@ pub(super) fn run() -> Result<(), Trouble> {
     );
     if cpu::features().ets2() {
         println!(
-            "This CPU has FEAT_ETS2, and needs none of them for its own data: see docs/barriers.md."
+            "This CPU has FEAT_ETS2: its own data accesses need no such barrier, see docs/barriers.md."
         );
     } else {
         println!(
-            "This CPU has no FEAT_ETS2: without them nothing is guaranteed, see docs/barriers.md."
+            "This CPU has no FEAT_ETS2: without these barriers nothing is guaranteed, see docs/barriers.md."
         );
     }
     Ok(())

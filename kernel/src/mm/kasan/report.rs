@@ -3,6 +3,7 @@
 use super::{populate::read_shadow, shadow};
 use crate::{
     arch::backtrace::{Backtrace, ThisCpu},
+    arch::uart::REPORT,
     task,
 };
 use core::{
@@ -57,6 +58,7 @@ pub(super) fn print(
         None => "wild-memory-access",
     };
     log::error!(
+        target: REPORT,
         "{}",
         Report {
             kind,

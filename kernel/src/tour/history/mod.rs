@@ -56,6 +56,11 @@ pub(super) fn run() -> Result<(), Trouble> {
     if !kasan::is_on() {
         return Err(Trouble::Needs("KASAN=on"));
     }
+    println!(
+        "a cell is run live; `the least` is what makes each access safe: fewer barriers are a bug"
+    );
+    // They are a column.
+    warning::print_no_more();
     let mut wrong = None;
     for backend in [Backend::Barriers, Backend::Stores] {
         println!("backend {backend}: warnings, DSB/ISB, faults, sections leaked");
