@@ -97,7 +97,24 @@ boot_at_el2:
     tbz     x0, #0, 2f              // firmware kept them for itself
     msr     S3_4_C12_C11_0, xzr     // ICH_HCR_EL2: no virtual interface
 
-2:  mov     x0, {SPSR_EL1H_MASKED}
+    // The fine-grained traps, where the CPU has them: none but for registers of
+    // newer extensions, whose bits trap when 0 and which nothing here uses.
+2:  mrs     x0, id_aa64mmfr0_el1
+    ubfx    x0, x0, #56, #4         // ID_AA64MMFR0_EL1.FGT
+    cbz     x0, 3f
+    msr     S3_4_C1_C1_4, xzr       // HFGRTR_EL2
+    msr     S3_4_C1_C1_5, xzr       // HFGWTR_EL2
+    msr     S3_4_C1_C1_6, xzr       // HFGITR_EL2
+    msr     S3_4_C3_C1_4, xzr       // HDFGRTR_EL2
+    msr     S3_4_C3_C1_5, xzr       // HDFGWTR_EL2
+
+    // More of HCR_EL2, where there is more: its extensions stay off.
+3:  mrs     x0, id_aa64mmfr1_el1
+    ubfx    x0, x0, #40, #4         // ID_AA64MMFR1_EL1.HCX
+    cbz     x0, 4f
+    msr     S3_4_C1_C2_2, xzr       // HCRX_EL2
+
+4:  mov     x0, {SPSR_EL1H_MASKED}
     msr     spsr_el2, x0
     adr     x0, boot_at_el1
     msr     elr_el2, x0

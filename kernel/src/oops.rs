@@ -7,9 +7,9 @@
 
 use crate::arch::backtrace::{self, Backtrace, Stacks};
 use crate::arch::cpu::{self, STACK_SIZE};
-use crate::arch::exception::{ExceptionFrame, Kind, Origin};
 use crate::arch::fault::{self, Fault};
 use crate::arch::fixup::probe_read_u64;
+use crate::arch::frame::{ExceptionFrame, Kind, Origin};
 use crate::arch::{exit, image, uart};
 use crate::mm::layout::LINEAR;
 use crate::{print, println};

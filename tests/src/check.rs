@@ -1,6 +1,7 @@
-//! `make check`: format, lints, docs and packaging, which is what review would
-//! refuse. Every step is taken even if one before it fails.
+//! `make check`: format, lints, docs, packaging and circles between modules, which is
+//! what review would refuse. Every step is taken even if one before it fails.
 
+use crate::circles;
 use crate::failure::{Failure, Result};
 use crate::workspace::{TARGET, Workspace};
 use std::process::Command;
@@ -83,6 +84,13 @@ pub fn run(workspace: &Workspace) -> Result {
             failed.push(name);
             eprintln!("lull: that was: cargo {}", arguments.join(" "));
         }
+    }
+    let circles = circles::check(workspace);
+    let passed = if circles.is_ok() { "ok" } else { "FAILED" };
+    println!("check: circles: {passed}");
+    if let Err(failure) = circles {
+        failed.push("circles");
+        eprintln!("lull: that was: {failure}");
     }
     if failed.is_empty() {
         return Ok(());

@@ -5,6 +5,7 @@
 //! through the environment.
 
 mod check;
+mod circles;
 mod doctor;
 mod failure;
 mod gdb;
@@ -49,7 +50,7 @@ const VERBS: &[(&str, &str)] = &[
     ),
     (
         "check",
-        "format, lints, docs, packaging: what review would refuse",
+        "format, lints, docs, packaging, circles: what review would refuse",
     ),
     (
         "doctor",

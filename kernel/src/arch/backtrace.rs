@@ -141,7 +141,8 @@ mod machine {
     use super::{Backtrace, Stacks};
     use crate::arch::{
         cpu::{self, PerCpu},
-        exception::{self, ExceptionFrame},
+        exception,
+        frame::ExceptionFrame,
     };
     use core::arch::asm;
     use vmsa::{PageRange, VirtAddr};

@@ -1,50 +1,18 @@
-//! Exceptions: what is saved when one is taken, and who looks at it.
+//! Exceptions: the vectors, and who looks at what they took.
 
 use super::cpu::{EMERGENCY_STACK_SIZE, PerCpu, STACK_SIZE};
-use super::{exit, fault, semihosting::DebugChannel};
+use super::frame::{ExceptionFrame, Kind, Origin};
+use super::{abort, exit, semihosting::DebugChannel};
 use aarch64_cpu::registers::{VBAR_EL1, Writeable};
 use core::arch::{asm, global_asm};
-use core::fmt::{self, Write};
+use core::fmt::Write;
 use core::mem::offset_of;
 use spin::Once;
-use vmsa::{Esr, VirtAddr};
-
-/// The registers of what was interrupted, as `vectors.s` lays them out on the stack.
-#[derive(Debug)]
-#[repr(C)]
-pub struct ExceptionFrame {
-    /// x0 to x30. What a handler writes here is what the interrupted code finds.
-    pub x: [u64; 31],
-    /// SP when the exception was taken.
-    sp: u64,
-    /// ELR_EL1: where to return to.
-    elr: u64,
-    /// SPSR_EL1: PSTATE as it was.
-    spsr: u64,
-    /// ESR_EL1: why.
-    esr: u64,
-    /// FAR_EL1: for aborts and PC alignment faults the address.
-    far: u64,
-    /// Which of the 16 vectors was taken.
-    vector: u64,
-    reserved: u64,
-    /// A frame record: x29 and ELR.
-    record: [u64; 2],
-}
-
-// What vectors.s takes for granted of the layout.
-const _: () = {
-    assert!(size_of::<ExceptionFrame>().is_multiple_of(16));
-    assert!(offset_of!(ExceptionFrame, sp) == 16 * 15 + 8);
-    assert!(offset_of!(ExceptionFrame, elr) == 16 * 16);
-    assert!(offset_of!(ExceptionFrame, esr) == 16 * 17);
-    assert!(offset_of!(ExceptionFrame, vector) == 16 * 18);
-};
 
 global_asm!(
     include_str!("vectors.s"),
     FRAME_SIZE = const size_of::<ExceptionFrame>(),
-    RECORD = const offset_of!(ExceptionFrame, record),
+    RECORD = const ExceptionFrame::RECORD,
     STACK_BOTTOM = const offset_of!(PerCpu, stack_bottom),
     EMERGENCY_BOTTOM = const offset_of!(PerCpu, emergency_bottom),
     SCRATCH = const offset_of!(PerCpu, entry_scratch),
@@ -57,110 +25,6 @@ global_asm!(
 unsafe extern "C" {
     static exception_vectors: u8;
     static exception_entry_return: u8;
-}
-
-/// What was taken, by the vector (DDI 0487, table D1-7).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Synchronous: the interrupted instruction did it.
-    Synchronous,
-    /// An interrupt.
-    Irq,
-    /// A fast interrupt.
-    Fiq,
-    /// A system error: an access that was reported only after it was over.
-    SError,
-}
-
-/// Where from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
-    /// EL1 on SP_EL0, which Lull never selects.
-    Sp0,
-    /// EL1 on SP_EL1: the kernel.
-    Kernel,
-    /// EL0 in AArch64; Lull runs nothing there.
-    Lower64,
-    /// EL0 in AArch32.
-    Lower32,
-}
-
-impl ExceptionFrame {
-    /// What was taken.
-    #[must_use]
-    pub fn kind(&self) -> Kind {
-        match self.vector % 4 {
-            0 => Kind::Synchronous,
-            1 => Kind::Irq,
-            2 => Kind::Fiq,
-            _ => Kind::SError,
-        }
-    }
-
-    /// Where from.
-    #[must_use]
-    pub fn origin(&self) -> Origin {
-        match self.vector / 4 {
-            0 => Origin::Sp0,
-            1 => Origin::Kernel,
-            2 => Origin::Lower64,
-            _ => Origin::Lower32,
-        }
-    }
-
-    /// ESR_EL1.
-    #[must_use]
-    pub fn esr(&self) -> Esr {
-        Esr::new(self.esr)
-    }
-
-    /// FAR_EL1; `None` if it is not canonical.
-    #[must_use]
-    pub fn far(&self) -> Option<VirtAddr> {
-        VirtAddr::new(self.far)
-    }
-
-    /// FAR_EL1 as it is: the address of an access need not be canonical.
-    #[must_use]
-    pub fn far_bits(&self) -> u64 {
-        self.far
-    }
-
-    /// ELR_EL1: the instruction that faulted, or the next one to execute.
-    #[must_use]
-    pub fn elr(&self) -> u64 {
-        self.elr
-    }
-
-    /// SP when the exception was taken.
-    #[must_use]
-    pub fn sp(&self) -> u64 {
-        self.sp
-    }
-
-    /// SPSR_EL1.
-    #[must_use]
-    pub fn spsr(&self) -> u64 {
-        self.spsr
-    }
-
-    /// Where the frame record is that holds x29 and ELR.
-    #[must_use]
-    pub fn record_address(&self) -> u64 {
-        (&raw const self.record).addr() as u64
-    }
-
-    /// SP was not in its stack, so that this frame lies on the emergency stack.
-    #[must_use]
-    pub fn left_its_stack(&self) -> bool {
-        let end = (&raw const *self).addr() + size_of::<Self>();
-        self.sp != end as u64
-    }
-
-    /// Makes the exception return to `address`. The frame record still tells where it came from.
-    pub(super) fn return_to(&mut self, address: u64) {
-        self.elr = address;
-    }
 }
 
 /// What ends the machine when no one can go on, with a report.
@@ -189,7 +53,7 @@ pub fn is_entry_return_address(address: u64) -> bool {
 #[unsafe(no_mangle)]
 extern "C" fn exception_dispatch(frame: &mut ExceptionFrame) {
     let by_kernel = frame.origin() == Origin::Kernel && !frame.left_its_stack();
-    if by_kernel && frame.kind() == Kind::Synchronous && fault::handle(frame) {
+    if by_kernel && frame.kind() == Kind::Synchronous && abort::handle(frame) {
         return;
     }
     fatal(frame)
@@ -203,20 +67,4 @@ fn fatal(frame: &ExceptionFrame) -> ! {
     // Bring-up has not come to the report yet.
     let _ = writeln!(DebugChannel, "exception before bring-up: {frame}");
     exit::failure()
-}
-
-impl fmt::Display for ExceptionFrame {
-    /// One line.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{:?} from {:?}, ESR {}, FAR {:016x}, PC [<{:016x}>], SP {:016x}",
-            self.kind(),
-            self.origin(),
-            self.esr(),
-            self.far,
-            self.elr,
-            self.sp
-        )
-    }
 }

@@ -1,12 +1,7 @@
-//! Aborts of the kernel's own: told apart, survived where that is right.
-//!
-//! In this order: a translation fault that a second look does not confirm is spurious, and the
-//! access is tried again. A fault at an instruction that has a fixup goes on there. All else is
-//! fatal.
+//! A fault: an abort that EL1 took itself, what can be asked of it, and who is told of it.
 
-use super::exception::ExceptionFrame;
-use super::{barrier, cpu, fixup};
-use core::arch::asm;
+use super::cpu;
+use super::frame::ExceptionFrame;
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use spin::Mutex;
@@ -129,25 +124,19 @@ pub fn spurious_count() -> u64 {
     SPURIOUS.load(Relaxed)
 }
 
-/// Deals with a synchronous exception from EL1, if it can be dealt with.
-pub(super) fn handle(frame: &mut ExceptionFrame) -> bool {
-    let Some(fault) = Fault::of(frame) else {
-        return false;
-    };
-    call(&BEFORE, &fault);
-    if is_spurious(&fault) {
-        warn_of_spurious(&fault);
-        // The entry may have been stored by this CPU with its barriers still owed. The exception
-        // return is the ISB; without the DSB before it the same access may fault again
-        // (`9-SPURIOUS-retry-ISB+ERET`: Allowed without FEAT_ETS2).
-        barrier::dsb_ishst();
-        return true;
-    }
-    if !fixup::apply(frame) {
-        return false;
-    }
-    call(&SURVIVED, &fault);
-    true
+/// Counts a spurious fault; gives back how many there have been with it.
+pub(super) fn count_spurious() -> u64 {
+    SPURIOUS.fetch_add(1, Relaxed) + 1
+}
+
+/// Tells of a fault of which nothing has been decided.
+pub(super) fn tell_before(fault: &Fault) {
+    call(&BEFORE, fault);
+}
+
+/// Tells of a fault that a fixup survived.
+pub(super) fn tell_survived(fault: &Fault) {
+    call(&SURVIVED, fault);
 }
 
 /// Calls a hook, if there is one and none is running on this CPU: a hook may itself use accesses
@@ -159,51 +148,5 @@ fn call(hook: &Mutex<Option<Hook>>, fault: &Fault) {
     if !running.swap(true, Relaxed) {
         hook(fault);
         running.store(false, Relaxed);
-    }
-}
-
-/// Whether a data abort says that there is no translation, and a walk of the tables now says
-/// otherwise.
-///
-/// That is legal where an entry was made valid and the barriers are still owed: the CPU may have
-/// used the translation before it saw the store (Linux commit 42f91093b043; DDI 0487 D8.2.6).
-fn is_spurious(fault: &Fault) -> bool {
-    if fault.esr.data_abort().is_none() || !fault.is_translation_fault() {
-        return false;
-    }
-    let par: u64;
-    // SAFETY: AT S1E1R walks for the address, as a read by EL1 would, and reports in PAR_EL1; it
-    // accesses no memory but the tables. The ISB makes the result readable. Interrupts are
-    // masked, so no one else uses PAR_EL1 in between. Not counted: it is no one's maintenance.
-    unsafe {
-        asm!(
-            "at s1e1r, {far}",
-            "isb",
-            "mrs {par}, par_el1",
-            far = in(reg) fault.far,
-            par = out(reg) par,
-            options(nostack, preserves_flags),
-        );
-    }
-    if par & PAR_F == 0 {
-        return true;
-    }
-    // Another kind of fault now: the retry will take that one, and it will be the one to report.
-    let status = FaultStatus::new((par >> PAR_FST_SHIFT & 0x3f) as u8);
-    !status.is_translation_fault()
-}
-
-/// `PAR_EL1.F`: the translation failed.
-const PAR_F: u64 = 1;
-/// `PAR_EL1.FST`, bits `[6:1]`: why, encoded as DFSC.
-const PAR_FST_SHIFT: u32 = 1;
-
-/// Warns, in Linux's words, of the first few, then ever more rarely.
-fn warn_of_spurious(fault: &Fault) {
-    const WARN_OF_ALL: u64 = 10;
-    let count = SPURIOUS.fetch_add(1, Relaxed) + 1;
-    if count <= WARN_OF_ALL || count.is_power_of_two() {
-        let far = fault.far;
-        crate::warning!("Ignoring spurious kernel translation fault at virtual address {far:016x}");
     }
 }

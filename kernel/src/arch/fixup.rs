@@ -3,8 +3,8 @@
 //! Each has an entry in the section `.ex_table`: the instruction that may fault, and where to go
 //! on if it does. There x1 holds ESR_EL1, which is never 0 after an exception, and x2 FAR_EL1.
 
-use super::exception::ExceptionFrame;
 use super::fault::Fault;
+use super::frame::ExceptionFrame;
 use core::arch::asm;
 use vmsa::esr::ExceptionClass;
 use vmsa::{Esr, VirtAddr};

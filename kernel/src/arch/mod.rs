@@ -13,6 +13,8 @@ pub mod record;
 pub mod tlbi;
 
 #[cfg(target_os = "none")]
+mod abort;
+#[cfg(target_os = "none")]
 pub mod cache;
 
 #[cfg(target_os = "none")]
@@ -27,6 +29,8 @@ pub mod exit;
 pub mod fault;
 #[cfg(target_os = "none")]
 pub mod fixup;
+#[cfg(target_os = "none")]
+pub mod frame;
 #[cfg(target_os = "none")]
 pub mod image;
 #[cfg(target_os = "none")]

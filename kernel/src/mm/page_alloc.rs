@@ -5,55 +5,20 @@
 //! changes hands is a [`Hooks`] that bring-up installs, called with no lock held.
 
 mod buddy;
+mod error;
 #[cfg(target_os = "none")]
 mod ktests;
 
 pub use buddy::{BlockState, Buddy, MAX_ORDER, ORDERS, PageMeta};
+pub use error::{FreeError, OutOfMemory};
 
 /// Single pages of the kernel's allocator, as a chain.
 pub type PageList = buddy::PageList<'static>;
 /// Blocks of any order of the kernel's allocator, as a chain.
 pub type BlockList = buddy::BlockList<'static>;
-use core::{fmt, panic::Location};
+use core::panic::Location;
 use spin::{Mutex, Once};
 use vmsa::Frame;
-
-/// There is no block of the order that was asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OutOfMemory;
-
-impl fmt::Display for OutOfMemory {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("out of memory")
-    }
-}
-
-/// Why a page was not taken back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FreeError {
-    /// The frame is no RAM that the allocator has ever owned.
-    Reserved,
-    /// The frame is free already.
-    DoubleFree,
-    /// The frame is not the first of an allocated block.
-    NotAllocated,
-    /// The block was allocated with this order.
-    WrongOrder(u8),
-    /// The frame number is not a multiple of the block's size.
-    Misaligned,
-}
-
-impl fmt::Display for FreeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Reserved => f.write_str("the page is reserved"),
-            Self::DoubleFree => f.write_str("the page is free already"),
-            Self::NotAllocated => f.write_str("the page is not the start of an allocated block"),
-            Self::WrongOrder(order) => write!(f, "the block was allocated with order {order}"),
-            Self::Misaligned => f.write_str("the page is not aligned to the block's order"),
-        }
-    }
-}
 
 /// The pages that change hands in one call.
 #[derive(Clone, Copy, Debug)]

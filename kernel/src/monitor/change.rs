@@ -4,9 +4,8 @@
 //! day) are in use. Who made an area is in its record.
 
 use super::{
-    Failed, List,
     arguments::{number, page, size},
-    refuse,
+    command::{Failed, List, refuse},
 };
 use crate::{
     mm::{

@@ -1,6 +1,6 @@
 //! `crash`: ends the machine in a way that one may want to have seen, and reports it.
 
-use super::{Failed, List, refuse};
+use super::command::{Failed, List, refuse};
 use crate::{
     arch::{cpu, fault, image},
     mm::{debug_pagealloc, layout, linear_map, page_alloc, vmalloc},

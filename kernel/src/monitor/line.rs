@@ -5,7 +5,7 @@
 //! as if it had been typed.
 
 use super::{
-    COMMANDS,
+    command::Command,
     complete::{Completion, complete},
     keys::{Event, Keys},
 };
@@ -36,13 +36,17 @@ const CTRL_C: u8 = 0x03;
 const CTRL_D: u8 = 0x04;
 const CTRL_U: u8 = 0x15;
 
-/// Reads commands and runs them, until one of them, or Ctrl-D, ends the machine.
-pub fn interact() -> ! {
+/// Reads lines and has them run, until one of them, or Ctrl-D, ends the machine. They complete to
+/// `commands`.
+pub(super) fn interact(commands: &'static [Command], run: fn(&str)) -> ! {
     println!(
         "\nhelp lists the commands. Tab completes, Ctrl-C abandons the line, exit or Ctrl-D \
          leaves; Ctrl-A x ends QEMU at once."
     );
-    let mut terminal = Terminal::default();
+    let mut terminal = Terminal {
+        commands,
+        ..Terminal::default()
+    };
     let mut buffer = [0; LINE];
     // Not the history in a slice: when that is full it can cut a character in two.
     let editor = EditorBuilder::from_slice(&mut buffer)
@@ -54,8 +58,7 @@ pub fn interact() -> ! {
     loop {
         terminal.begin();
         match editor.readline(PROMPT, &mut terminal) {
-            // It has said what was wrong, and there is no script to stop.
-            Ok(line) => drop(super::run_all(line)),
+            Ok(line) => run(line),
             Err(NolineError::Aborted) if terminal.last == CTRL_D => exit::success(),
             Err(NolineError::Aborted | NolineError::ParserError) => {}
             Err(NolineError::IoError(_)) => terminal.show_choice(),
@@ -66,6 +69,8 @@ pub fn interact() -> ! {
 /// The UART as the editor sees it.
 #[derive(Default)]
 struct Terminal {
+    /// What a line can begin with.
+    commands: &'static [Command],
     keys: Keys,
     /// What the editor reads next.
     ready: VecDeque<u8>,
@@ -164,7 +169,8 @@ impl Terminal {
 
     /// What the last word of the line can be completed with.
     fn completion(&self) -> Completion {
-        match self.typed.as_deref().map(choice) {
+        let typed = self.typed.as_deref();
+        match typed.map(|line| choice(self.commands, line)) {
             Some((begun, known)) => complete(begun, known),
             None => Completion::None,
         }
@@ -176,7 +182,7 @@ impl Terminal {
             return;
         };
         println!();
-        let (begun, known) = choice(&typed);
+        let (begun, known) = choice(self.commands, &typed);
         for word in known.filter(|word| word.starts_with(begun)) {
             print!("{word} ");
         }
@@ -208,15 +214,19 @@ impl Terminal {
 }
 
 /// The last word of a line, and what it can be: a command, or one of its command's words.
-fn choice(line: &str) -> (&str, impl Iterator<Item = &'static str>) {
+fn choice<'a>(
+    commands: &'static [Command],
+    line: &'a str,
+) -> (&'a str, impl Iterator<Item = &'static str>) {
     let command = line.rsplit(';').next().unwrap_or_default().trim_start();
     let mut words = command.split(' ');
     let (first, begun) = (words.next().unwrap_or_default(), words.next_back());
-    let commands = begun.is_none().then_some(&COMMANDS);
-    let arguments = COMMANDS
+    let arguments = commands
         .iter()
         .filter(move |c| begun.is_some() && c.name == first);
-    let known = commands
+    let known = begun
+        .is_none()
+        .then_some(commands)
         .into_iter()
         .flatten()
         .map(|command| command.name)

@@ -6,81 +6,23 @@
 pub mod arguments;
 pub mod complete;
 pub mod keys;
-pub mod line;
 
 mod change;
+mod command;
 mod crash;
 mod ktests;
+mod line;
 mod memory;
 mod state;
 mod tables;
 mod test;
 
-pub use line::interact;
+pub use command::Failed;
 
-use crate::{arch::exit, print, println, tour};
-use alloc::{format, string::String};
-use arguments::Wrong;
+use crate::{arch::exit, println, tour};
+use alloc::format;
+use command::{Command, List, command, refuse};
 use core::fmt;
-
-/// A command.
-struct Command {
-    name: &'static str,
-    /// What may follow the name; empty if nothing may.
-    arguments: &'static str,
-    /// Words that can stand there, for completion.
-    words: &'static [&'static str],
-    /// What it does, for `help`.
-    what: &'static str,
-    run: fn(&[&str]) -> Result<(), Failed>,
-}
-
-/// Why a command did not do what it was told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Failed {
-    /// It was given what it can't take, and has done nothing.
-    Refused(String),
-    /// It was given more or less than it takes, and has done nothing.
-    Usage,
-    /// It has said why.
-    Told,
-}
-
-impl Failed {
-    /// The refusal of somebody below.
-    fn because(why: impl fmt::Display) -> Self {
-        Self::Refused(format!("{why}"))
-    }
-}
-
-impl From<Wrong<'_>> for Failed {
-    fn from(wrong: Wrong<'_>) -> Self {
-        Self::because(wrong)
-    }
-}
-
-/// Refuses with a formatted reason.
-macro_rules! refuse {
-    ($($why:tt)+) => { Err($crate::monitor::Failed::Refused(alloc::format!($($why)+))) };
-}
-use refuse;
-
-/// Shortens the table below.
-const fn command(
-    name: &'static str,
-    arguments: &'static str,
-    words: &'static [&'static str],
-    what: &'static str,
-    run: fn(&[&str]) -> Result<(), Failed>,
-) -> Command {
-    Command {
-        name,
-        arguments,
-        words,
-        what,
-        run,
-    }
-}
 
 /// Every command, as `help` lists them.
 const COMMANDS: [Command; 18] = [
@@ -201,7 +143,7 @@ const COMMANDS: [Command; 18] = [
         "exit",
         "[STATUS]",
         &[],
-        "ends QEMU with this status (0 to 255; 16 is success)",
+        "ends QEMU with this status (0 to 255; 16 is success, to make every other is a failure)",
         leave,
     ),
 ];
@@ -219,6 +161,12 @@ const SCENES: [&str; tour::SCENES.len()] = {
 
 /// Words that a command can have.
 const MAX_WORDS: usize = 8;
+
+/// Lets a person give commands, until one of them, or Ctrl-D, ends the machine.
+pub fn interact() -> ! {
+    // A command has said what was wrong, and there is no script to stop.
+    line::interact(const { &COMMANDS }, |line| drop(run_all(line)))
+}
 
 /// Runs commands that are separated by semicolons, up to the first that fails, and says why it
 /// did.
@@ -285,33 +233,6 @@ impl fmt::Display for Usage<'_> {
             arguments => write!(f, "{name} takes {arguments}"),
         }
     }
-}
-
-/// Words with blanks between them.
-struct List<'a>(&'a [&'a str]);
-
-impl fmt::Display for List<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0
-            .iter()
-            .enumerate()
-            .try_for_each(|(i, word)| write!(f, "{}{word}", if i == 0 { "" } else { " " }))
-    }
-}
-
-/// The console, for what writes to a writer.
-struct Console;
-
-impl fmt::Write for Console {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        print!("{text}");
-        Ok(())
-    }
-}
-
-/// Prints what writes to a writer; the console has no errors to give.
-fn show(what: impl FnOnce(&mut dyn fmt::Write) -> fmt::Result) {
-    let _ = what(&mut Console);
 }
 
 fn help(_: &[&str]) -> Result<(), Failed> {

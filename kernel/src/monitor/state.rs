@@ -1,6 +1,6 @@
 //! The lazy MMU mode and the counters: `lazy`, `model`, `backend`, `stats`.
 
-use super::{Failed, List, refuse, show};
+use super::command::{Failed, List, refuse, show};
 use crate::{
     arch::fault,
     mm::{

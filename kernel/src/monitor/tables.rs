@@ -1,10 +1,9 @@
 //! What the tables say: `ptdump`, `pt`.
 
 use super::{
-    Failed, List,
     arguments::{address, range},
+    command::{Failed, List, refuse},
     memory::whose,
-    refuse,
 };
 use crate::{
     mm::{

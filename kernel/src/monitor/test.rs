@@ -1,6 +1,6 @@
 //! `test`: the kernel tests, as KTAP.
 
-use super::{Failed, refuse};
+use super::command::{Failed, refuse};
 use crate::{
     ktest::{self, Expect, KernelTest},
     println, warning,

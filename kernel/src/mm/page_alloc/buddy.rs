@@ -9,7 +9,7 @@ mod blocks;
 
 pub use blocks::BlockList;
 
-use super::{FreeError, OutOfMemory};
+use super::error::{FreeError, OutOfMemory};
 use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering::Relaxed};
 use vmsa::Frame;
 

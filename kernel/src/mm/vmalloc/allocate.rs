@@ -1,133 +1,23 @@
 //! Making areas and taking them down.
 
 use super::{
-    area::{AreaInfo, AreaKind, BusyAreas, FreeAreas, LazyAreas, OwnedArea, TakeError},
+    area::{AreaKind, OwnedArea},
     huge, purge,
+    reserve::{Error, give_back, take, use_area},
+    state::STATE,
 };
 use crate::{
     arch::record::span,
     mm::{
-        debug_pagealloc, kasan,
-        layout::VMALLOC,
-        lazy,
+        debug_pagealloc, kasan, lazy,
         linear_map::{self, Linear},
         page_alloc::{self, OutOfMemory},
         page_table::{self, PageTable},
         tlb::{Flush, Removed, flush_kernel_range},
     },
 };
-use core::{fmt, panic::Location, ptr::NonNull};
-use spin::Mutex;
+use core::panic::Location;
 use vmsa::{Attributes, Descriptor, Frame, Level, PAGE_SIZE, PageRange, VirtAddr};
-
-/// Why there is no area. Whatever had been taken for it has been given back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Error {
-    /// No bytes were asked for, more than the address space has, or an alignment that is no power
-    /// of two.
-    Invalid,
-    /// More pages than the machine has.
-    TooLarge,
-    /// No free range of addresses is large enough.
-    NoSpace,
-    /// No pages, for the area, its tables, its shadow or its record.
-    OutOfMemory,
-    /// No area of this kind starts at this address.
-    NoArea(VirtAddr),
-}
-
-impl From<OutOfMemory> for Error {
-    fn from(OutOfMemory: OutOfMemory) -> Self {
-        Self::OutOfMemory
-    }
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Invalid => f.write_str("the size or the alignment makes no sense"),
-            Self::TooLarge => f.write_str("the machine has fewer pages than that"),
-            Self::NoSpace => f.write_str("no free range of addresses is large enough"),
-            Self::OutOfMemory => f.write_str("out of memory"),
-            Self::NoArea(va) => write!(f, "no such area starts at {va}"),
-        }
-    }
-}
-
-/// Every range of vmalloc space is in one of these three.
-pub(super) struct State {
-    pub(super) free: FreeAreas,
-    pub(super) busy: BusyAreas,
-    /// Unmapped, perhaps still in TLBs.
-    pub(super) lazy: LazyAreas,
-}
-
-pub(super) static STATE: Mutex<State> = Mutex::new(State {
-    // SAFETY: `page_for_records` gives pages of the allocator that nobody takes back.
-    free: unsafe { FreeAreas::new(page_for_records) },
-    busy: BusyAreas::new(),
-    lazy: LazyAreas::new(),
-});
-
-fn page_for_records() -> Option<NonNull<u8>> {
-    let frame = page_alloc::allocate(0).ok()?;
-    NonNull::new(linear_map::virt(frame.start()).as_mut_ptr())
-}
-
-/// Opens vmalloc space.
-///
-/// # Errors
-/// [`OutOfMemory`].
-pub fn init() -> Result<(), OutOfMemory> {
-    STATE.lock().free.add(VMALLOC).map_err(|_| OutOfMemory)
-}
-
-/// Pages of vmalloc space.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stats {
-    /// Free addresses, in pages.
-    pub free: u64,
-    /// Areas in use.
-    pub areas: usize,
-    /// Freed pages that wait for the purge.
-    pub lazy: u64,
-}
-
-/// How the space is used.
-pub fn stats() -> Stats {
-    let state = STATE.lock();
-    Stats {
-        free: state.free.pages(),
-        areas: state.busy.count(),
-        lazy: state.lazy.pages(),
-    }
-}
-
-/// An area in use.
-#[derive(Clone, Copy, Debug)]
-pub struct Area {
-    /// What it is mapped at, without the guard page.
-    pub mapped: PageRange,
-    /// What it was asked for, in bytes.
-    pub requested: u64,
-    /// How it was made.
-    pub kind: AreaKind,
-    /// Who made it.
-    pub caller: Option<&'static Location<'static>>,
-}
-
-/// The area that `va` lies in, guard page included.
-pub fn find(va: VirtAddr) -> Option<Area> {
-    let state = STATE.lock();
-    let area = state.busy.find_containing(va)?;
-    let info = area.info();
-    Some(Area {
-        mapped: PageRange::new(area.start(), area.pages() - 1)?,
-        requested: info.requested,
-        kind: info.kind,
-        caller: info.caller,
-    })
-}
 
 /// Allocates `size` bytes, rounded up to pages, at the lowest address that is free. The contents
 /// are whatever was in the pages.
@@ -193,43 +83,6 @@ pub fn vmap(frames: &[Frame], attributes: Attributes) -> Result<VirtAddr, Error>
     }
 }
 
-/// Takes addresses for `pages` pages and a guard page, with their shadow.
-pub(super) fn take(
-    pages: u64,
-    align: u64,
-    requested: u64,
-    kind: AreaKind,
-    caller: &'static Location<'static>,
-) -> Result<OwnedArea, Error> {
-    if pages == 0 || pages >= VMALLOC.pages() {
-        return Err(Error::Invalid);
-    }
-    let align = align.max(PAGE_SIZE);
-    let first = STATE.lock().free.take(pages + 1, align);
-    let area = match first {
-        // Addresses that wait for a purge may be what is missing.
-        Err(TakeError::NoSpace) => {
-            purge::purge();
-            STATE.lock().free.take(pages + 1, align)
-        }
-        other => other,
-    };
-    let mut area = area.map_err(|error| match error {
-        TakeError::NoSpace => Error::NoSpace,
-        TakeError::NoMemory => Error::OutOfMemory,
-        TakeError::Invalid => Error::Invalid,
-    })?;
-    area.set_info(AreaInfo {
-        requested,
-        caller: Some(caller),
-        kind,
-    });
-    match kasan::populate_vmalloc(area.range()) {
-        Ok(()) => Ok(area),
-        Err(OutOfMemory) => Err(give_back(area, Error::OutOfMemory)),
-    }
-}
-
 /// Maps the pages of an area but for its guard page.
 fn map(
     area: &OwnedArea,
@@ -258,20 +111,6 @@ fn map(
         // what they should be.
         other => unreachable!("mapping a new area: {other}"),
     })
-}
-
-/// Makes a mapped area known and its bytes accessible.
-pub(super) fn use_area(area: OwnedArea, size: u64) -> VirtAddr {
-    let start = area.start();
-    kasan::unpoison(start, size);
-    STATE.lock().busy.insert(area);
-    start
-}
-
-/// Gives back the addresses of an area that was never mapped.
-pub(super) fn give_back(area: OwnedArea, error: Error) -> Error {
-    purge::release(area);
-    error
 }
 
 /// Frees what [`vmalloc`] or [`vmalloc_huge`](super::vmalloc_huge) returned. Its pages are free at

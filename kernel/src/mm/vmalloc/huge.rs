@@ -10,8 +10,9 @@
 mod ktests;
 
 use super::{
-    allocate::{Error, find, give_back, take, use_area},
     area::{AreaKind, OwnedArea},
+    reserve::{Error, give_back, take, use_area},
+    state::find,
 };
 use crate::{
     arch::{cpu, record::span},

@@ -1,6 +1,6 @@
 //! What is in vmalloc space, for people: the layout of `/proc/vmallocinfo`.
 
-use super::{allocate::STATE, area::AreaKind};
+use super::{area::AreaKind, state::STATE};
 use core::fmt;
 use vmsa::VirtAddr;
 

@@ -18,11 +18,13 @@ mod info;
 mod ktests;
 #[cfg(target_os = "none")]
 mod purge;
+#[cfg(target_os = "none")]
+mod reserve;
+#[cfg(target_os = "none")]
+mod state;
 
 #[cfg(target_os = "none")]
-pub use allocate::{
-    Area, Error, Stats, find, init, stats, vfree, vmalloc, vmalloc_aligned, vmap, vunmap, vzalloc,
-};
+pub use allocate::{vfree, vmalloc, vmalloc_aligned, vmap, vunmap, vzalloc};
 pub use area::AreaKind;
 #[cfg(target_os = "none")]
 pub use huge::{SplitError, split_block, vmalloc_huge};
@@ -30,3 +32,7 @@ pub use huge::{SplitError, split_block, vmalloc_huge};
 pub use info::{describe, vmallocinfo};
 #[cfg(target_os = "none")]
 pub use purge::{unpurged, vm_unmap_aliases};
+#[cfg(target_os = "none")]
+pub use reserve::Error;
+#[cfg(target_os = "none")]
+pub use state::{Area, Stats, find, init, stats};

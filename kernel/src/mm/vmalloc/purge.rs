@@ -5,8 +5,8 @@
 //! addresses, and nobody is given them.
 
 use super::{
-    allocate::STATE,
     area::{AreaKind, LazyAreas, OwnedArea},
+    state::STATE,
 };
 use crate::{
     arch::record::span,

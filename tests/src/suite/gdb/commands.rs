@@ -137,7 +137,7 @@ const REFUSED: &[(&str, &[(&str, &str)])] = &[
             ),
             (
                 "lull-vmalloc",
-                "no symbol kernel::mm::vmalloc::allocate::STATE: \
+                "no symbol kernel::mm::vmalloc::state::STATE: \
                  start gdb with the kernel's image, as make gdb does",
             ),
         ],

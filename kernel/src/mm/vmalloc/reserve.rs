@@ -1,0 +1,96 @@
+//! Taking addresses for an area, and giving them back where nothing comes of it: what areas of pages
+//! and of blocks share.
+
+use super::{
+    area::{AreaInfo, AreaKind, OwnedArea, TakeError},
+    purge,
+    state::STATE,
+};
+use crate::mm::{kasan, layout::VMALLOC, page_alloc::OutOfMemory};
+use core::{fmt, panic::Location};
+use vmsa::{PAGE_SIZE, VirtAddr};
+
+/// Why there is no area. Whatever had been taken for it has been given back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// No bytes were asked for, more than the address space has, or an alignment that is no power
+    /// of two.
+    Invalid,
+    /// More pages than the machine has.
+    TooLarge,
+    /// No free range of addresses is large enough.
+    NoSpace,
+    /// No pages, for the area, its tables, its shadow or its record.
+    OutOfMemory,
+    /// No area of this kind starts at this address.
+    NoArea(VirtAddr),
+}
+
+impl From<OutOfMemory> for Error {
+    fn from(OutOfMemory: OutOfMemory) -> Self {
+        Self::OutOfMemory
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Invalid => f.write_str("the size or the alignment makes no sense"),
+            Self::TooLarge => f.write_str("the machine has fewer pages than that"),
+            Self::NoSpace => f.write_str("no free range of addresses is large enough"),
+            Self::OutOfMemory => f.write_str("out of memory"),
+            Self::NoArea(va) => write!(f, "no such area starts at {va}"),
+        }
+    }
+}
+
+/// Takes addresses for `pages` pages and a guard page, with their shadow.
+pub(super) fn take(
+    pages: u64,
+    align: u64,
+    requested: u64,
+    kind: AreaKind,
+    caller: &'static Location<'static>,
+) -> Result<OwnedArea, Error> {
+    if pages == 0 || pages >= VMALLOC.pages() {
+        return Err(Error::Invalid);
+    }
+    let align = align.max(PAGE_SIZE);
+    let first = STATE.lock().free.take(pages + 1, align);
+    let area = match first {
+        // Addresses that wait for a purge may be what is missing.
+        Err(TakeError::NoSpace) => {
+            purge::purge();
+            STATE.lock().free.take(pages + 1, align)
+        }
+        other => other,
+    };
+    let mut area = area.map_err(|error| match error {
+        TakeError::NoSpace => Error::NoSpace,
+        TakeError::NoMemory => Error::OutOfMemory,
+        TakeError::Invalid => Error::Invalid,
+    })?;
+    area.set_info(AreaInfo {
+        requested,
+        caller: Some(caller),
+        kind,
+    });
+    match kasan::populate_vmalloc(area.range()) {
+        Ok(()) => Ok(area),
+        Err(OutOfMemory) => Err(give_back(area, Error::OutOfMemory)),
+    }
+}
+
+/// Makes a mapped area known and its bytes accessible.
+pub(super) fn use_area(area: OwnedArea, size: u64) -> VirtAddr {
+    let start = area.start();
+    kasan::unpoison(start, size);
+    STATE.lock().busy.insert(area);
+    start
+}
+
+/// Gives back the addresses of an area that was never mapped.
+pub(super) fn give_back(area: OwnedArea, error: Error) -> Error {
+    purge::release(area);
+    error
+}
