@@ -8,6 +8,7 @@ mod random;
 use super::*;
 use crate::mm::host_tests::{Arena, Machine, Step, steps};
 use std::collections::{BTreeMap, BTreeSet};
+use vmsa::Attributes;
 use vmsa::PAGE_SIZE;
 
 /// A tree over `arena`.

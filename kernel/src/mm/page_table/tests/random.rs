@@ -2,6 +2,7 @@
 
 use super::*;
 use proptest::prelude::*;
+use vmsa::Attributes;
 
 /// What is done to a few pages.
 #[derive(Clone, Debug)]
