@@ -99,6 +99,7 @@ kernel_test! { "monitor", unknown_commands_and_arguments_are_refused, {
         ("tour nonsuch", "unknown scene 'nonsuch'; known: layout"),
         ("tour layout nesting", "usage"),
         ("test nonsuch", "unknown test 'nonsuch'"),
+        ("test", "usage"),
         ("exit 256", "unknown status '256'; known: 0 to 255"),
         ("exit 1 2", "usage"),
         ("exit -1", "unknown status"),

@@ -134,7 +134,7 @@ const COMMANDS: [Command; 18] = [
     ),
     command(
         "test",
-        "[list|GROUP|GROUP.NAME]",
+        "list|GROUP|GROUP.NAME",
         &["list"],
         "runs the kernel tests, reported as KTAP; list: a line of JSON a test",
         test::test,
