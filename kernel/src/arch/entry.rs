@@ -38,11 +38,6 @@ impl Entry {
         Self { slot, pa }
     }
 
-    /// The physical address of the entry.
-    pub fn address(self) -> PhysAddr {
-        self.pa
-    }
-
     /// Reads the entry.
     #[inline]
     pub fn load(self) -> Descriptor {

@@ -2,7 +2,7 @@
 //! on the stack.
 
 use core::{fmt, mem::offset_of};
-use vmsa::{Esr, VirtAddr};
+use vmsa::Esr;
 
 /// The registers of what was interrupted, as `vectors.s` lays them out on the stack.
 #[derive(Debug)]
@@ -92,12 +92,6 @@ impl ExceptionFrame {
     #[must_use]
     pub fn esr(&self) -> Esr {
         Esr::new(self.esr)
-    }
-
-    /// FAR_EL1; `None` if it is not canonical.
-    #[must_use]
-    pub fn far(&self) -> Option<VirtAddr> {
-        VirtAddr::new(self.far)
     }
 
     /// FAR_EL1 as it is: the address of an access need not be canonical.

@@ -34,8 +34,6 @@ macro_rules! between {
 /// A part of the image and how it is to be mapped.
 #[derive(Debug, Clone, Copy)]
 pub struct Region {
-    /// What a person calls it.
-    pub name: &'static str,
     /// Where it is mapped.
     pub range: PageRange,
     /// How: writable or executable, never both.
@@ -48,22 +46,18 @@ pub struct Region {
 pub fn regions() -> [Region; 4] {
     [
         Region {
-            name: "text",
             range: text(),
             attributes: Attributes::KERNEL_TEXT,
         },
         Region {
-            name: "rodata",
             range: rodata(),
             attributes: Attributes::KERNEL_RODATA,
         },
         Region {
-            name: "data, bss",
             range: data(),
             attributes: Attributes::KERNEL_DATA,
         },
         Region {
-            name: "stacks",
             range: stacks(),
             attributes: Attributes::KERNEL_DATA,
         },

@@ -34,8 +34,6 @@ pub mod frame;
 #[cfg(target_os = "none")]
 pub mod image;
 #[cfg(target_os = "none")]
-pub mod psci;
-#[cfg(target_os = "none")]
 pub mod semihosting;
 #[cfg(target_os = "none")]
 pub mod time;

@@ -14,11 +14,3 @@ pub fn now() -> u64 {
 pub fn frequency() -> u64 {
     CNTFRQ_EL0.get()
 }
-
-/// `ticks` in nanoseconds, rounded down; the largest value there is where it does not fit (after
-/// 584 years).
-#[must_use]
-pub fn nanoseconds(ticks: u64) -> u64 {
-    let frequency = u128::from(frequency().max(1));
-    u64::try_from(u128::from(ticks) * 1_000_000_000 / frequency).unwrap_or(u64::MAX)
-}

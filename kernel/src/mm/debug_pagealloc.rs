@@ -140,11 +140,9 @@ fn allocated(pages: Pages<'_>, at: &'static Location<'static>) {
 fn freed(pages: Pages<'_>, at: &'static Location<'static>) {
     if POISONS.load(Ordering::Relaxed) {
         for (first, count) in pages.runs() {
-            let start = linear_map::virt(first.start()).as_mut_ptr::<u64>();
-            for word in 0..(count * PAGE_SIZE / 8) as usize {
-                // SAFETY: the pages are in the linear map, and their user has given them up.
-                unsafe { start.add(word).write(POISON_WORD) };
-            }
+            let start = linear_map::virt(first.start()).as_mut_ptr::<u8>();
+            // SAFETY: the pages are in the linear map, and their user has given them up.
+            unsafe { start.write_bytes(POISON, (count * PAGE_SIZE) as usize) };
         }
         page_alloc::mark_poisoned(pages);
     }

@@ -27,7 +27,7 @@ pub fn frame_of(va: VirtAddr) -> Option<Frame> {
 }
 
 /// `pages` as ranges of the linear map.
-pub fn ranges(pages: Pages<'_>) -> impl Iterator<Item = PageRange> + use<> {
+pub fn ranges(pages: Pages<'_>) -> impl Iterator<Item = PageRange> + Clone + use<> {
     pages
         .runs()
         .filter_map(|(first, count)| PageRange::new(virt(first.start()), count))
@@ -110,10 +110,16 @@ pub fn is_page_granular() -> bool {
 /// valid needs no TLBI, since an invalid entry is never cached (DDI 0487, D8.16.1); the end of the
 /// section here sees to the barriers, whatever section is open around it.
 pub fn set_direct_map_valid(pages: Pages<'_>, valid: bool) {
+    set_valid(ranges(pages), pages.count(), valid);
+}
+
+/// Makes the pages of `ranges`, `pages` in all and each mapped by a page or known to have been,
+/// valid or invalid, as [`set_direct_map_valid`] does.
+pub(super) fn set_valid(ranges: impl Iterator<Item = PageRange> + Clone, pages: u64, valid: bool) {
     let _span = span("set_memory_valid");
     let kernel = kernel();
     let section = lazy::section();
-    for range in ranges(pages) {
+    for range in ranges.clone() {
         let change = |leaf: &Leaf| {
             let old = leaf.get();
             leaf.set(old, old.with_valid(valid));
@@ -121,11 +127,11 @@ pub fn set_direct_map_valid(pages: Pages<'_>, valid: bool) {
         };
         kernel
             .change_leaves(&section, range, change)
-            .unwrap_or_else(|error| unreachable!("the linear map lost its leaves: {error}"));
+            .unwrap_or_else(|error| unreachable!("mapped pages lost their leaves: {error}"));
     }
     if !valid {
-        let mut flush = Flush::begin(pages.count());
-        ranges(pages).for_each(|range| flush.add(range, Removed::Leaves));
+        let mut flush = Flush::begin(pages);
+        ranges.for_each(|range| flush.add(range, Removed::Leaves));
         flush.finish();
     }
     drop(section);

@@ -31,7 +31,7 @@ pub enum Pages<'a> {
 
 impl Pages<'_> {
     /// The pages as runs of adjacent frames: first frame, number of frames.
-    pub fn runs(&self) -> impl Iterator<Item = (Frame, u64)> + use<> {
+    pub fn runs(&self) -> impl Iterator<Item = (Frame, u64)> + Clone + use<> {
         let (block, frames) = match self {
             Self::Block(first, order) => (Some((*first, 1 << order)), None),
             Self::List(list) => (None, Some(list.iter())),

@@ -201,7 +201,6 @@ fn for_each_run(range: PageRange, mut each: impl FnMut(PageRange)) {
 /// [`Error::Misaligned`]; [`Error::NoArea`] where some page is neither mapped nor was it;
 /// [`Error::Huge`]; nothing has changed.
 pub fn set_memory_valid(start: VirtAddr, pages: u64, valid: bool) -> Result<(), Error> {
-    let _span = span("set_memory_valid");
     let range = PageRange::new(start, pages)
         .filter(|range| range.pages() > 0)
         .ok_or(Error::Misaligned)?;
@@ -221,20 +220,6 @@ pub fn set_memory_valid(start: VirtAddr, pages: u64, valid: bool) -> Result<(), 
     if leaves != pages {
         return Err(Error::NoArea);
     }
-    let section = lazy::section();
-    let change = |leaf: &Leaf| {
-        let old = leaf.get();
-        leaf.set(old, old.with_valid(valid));
-        Ok(())
-    };
-    kernel
-        .change_leaves(&section, range, change)
-        .unwrap_or_else(broken);
-    if !valid {
-        let mut flush = Flush::begin(pages);
-        flush.add(range, Removed::Leaves);
-        flush.finish();
-    }
-    drop(section);
+    linear_map::set_valid(core::iter::once(range), pages, valid);
     Ok(())
 }

@@ -85,19 +85,6 @@ pub enum Trouble {
     Needs(&'static str),
 }
 
-/// The names of the scenes.
-#[derive(Debug)]
-pub struct Names;
-
-impl fmt::Display for Names {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        SCENES
-            .iter()
-            .enumerate()
-            .try_for_each(|(i, scene)| write!(f, "{}{}", if i == 0 { "" } else { " " }, scene.name))
-    }
-}
-
 /// Ends the scene when something is not as expected; what it was is formatted.
 macro_rules! ensure {
     ($condition:expr, $($what:tt)+) => {
