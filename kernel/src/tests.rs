@@ -2,6 +2,8 @@
 
 mod fault;
 mod oops;
+#[cfg(feature = "oracle")]
+mod oracle;
 mod wx;
 
 use crate::{

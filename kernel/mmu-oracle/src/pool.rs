@@ -1,6 +1,6 @@
 //! A pool of records of fixed size that are found by address and by frame.
 
-use bytemuck::Pod;
+use bytemuck::{Pod, Zeroable};
 
 /// No record.
 const NONE: u32 = u32::MAX;
@@ -11,8 +11,16 @@ pub(crate) trait Record: Pod {
     fn address_key(&self) -> u64;
     /// What it is found by second.
     fn frame_key(&self) -> u64;
-    /// The links of its two chains; the first also of the free ones.
-    fn next(&mut self) -> &mut [u32; 2];
+    /// Its links in the two chains; the first also in the one of the free ones.
+    fn links(&mut self) -> &mut [Link; 2];
+}
+
+/// Its neighbours in a chain. Both ways: a frame that is mapped at many addresses makes a long one.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct Link {
+    next: u32,
+    previous: u32,
 }
 
 /// Which of the two keys.
@@ -76,7 +84,7 @@ impl<'m, R: Record> Pool<'m, R> {
     pub fn insert(&mut self, mut record: R) -> Result<(), Full> {
         let slot = if self.free != NONE {
             let slot = self.free;
-            self.free = self.records[slot as usize].next()[0];
+            self.free = self.records[slot as usize].links()[0].next;
             slot
         } else if self.touched < self.records.len() && self.heads.iter().all(|t| !t.is_empty()) {
             self.touched += 1;
@@ -86,9 +94,12 @@ impl<'m, R: Record> Pool<'m, R> {
         };
         for by in [By::Address, By::Frame] {
             let key = Self::key(&record, by);
-            let head = self.head(by, key);
-            let next = core::mem::replace(head, slot);
-            record.next()[by as usize] = next;
+            let next = core::mem::replace(self.head(by, key), slot);
+            if let Some(neighbour) = self.records.get_mut(next as usize) {
+                neighbour.links()[by as usize].previous = slot;
+            }
+            let previous = NONE;
+            record.links()[by as usize] = Link { next, previous };
         }
         self.records[slot as usize] = record;
         self.live += 1;
@@ -97,27 +108,20 @@ impl<'m, R: Record> Pool<'m, R> {
 
     /// Takes the record in `slot` out.
     pub fn remove(&mut self, slot: usize) -> R {
-        let record = self.records[slot];
+        let mut record = self.records[slot];
         for by in [By::Address, By::Frame] {
-            let key = Self::key(&record, by);
-            let after = self.records[slot].next()[by as usize];
-            let mut at = *self.head(by, key);
-            if at as usize == slot {
-                *self.head(by, key) = after;
-                continue;
+            let Link { next, previous } = record.links()[by as usize];
+            if let Some(neighbour) = self.records.get_mut(next as usize) {
+                neighbour.links()[by as usize].previous = previous;
             }
-            while at != NONE {
-                let next = &mut self.records[at as usize].next()[by as usize];
-                if *next as usize == slot {
-                    *next = after;
-                    break;
-                }
-                at = *next;
+            match self.records.get_mut(previous as usize) {
+                Some(neighbour) => neighbour.links()[by as usize].next = next,
+                None => *self.head(by, Self::key(&record, by)) = next,
             }
         }
         // A free record has key 0 in both, which no live one has.
         self.records[slot] = R::zeroed();
-        self.records[slot].next()[0] = self.free;
+        self.records[slot].links()[0].next = self.free;
         self.free = slot as u32;
         self.live -= 1;
         record
@@ -129,14 +133,14 @@ impl<'m, R: Record> Pool<'m, R> {
             // Without memory there are no heads, and no records.
             None if self.live == 0 => NONE,
             None => *self.head(by, key),
-            Some(slot) => self.records[slot].next()[by as usize],
+            Some(slot) => self.records[slot].links()[by as usize].next,
         };
         while at != NONE {
             let record = &mut self.records[at as usize];
             if Self::key(record, by) == key {
                 return Some(at as usize);
             }
-            at = record.next()[by as usize];
+            at = record.links()[by as usize].next;
         }
         None
     }
@@ -156,5 +160,86 @@ impl<'m, R: Record> Pool<'m, R> {
     /// The record, to be changed in what is no key.
     pub fn get_mut(&mut self, slot: usize) -> &mut R {
         &mut self.records[slot]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Clone, Copy, Pod, Zeroable)]
+    #[repr(C)]
+    struct Pair {
+        address: u64,
+        frame: u64,
+        links: [Link; 2],
+    }
+
+    impl Record for Pair {
+        fn address_key(&self) -> u64 {
+            self.address
+        }
+
+        fn frame_key(&self) -> u64 {
+            self.frame
+        }
+
+        fn links(&mut self) -> &mut [Link; 2] {
+            &mut self.links
+        }
+    }
+
+    fn pair(address: u64, frame: u64) -> Pair {
+        let links = Zeroable::zeroed();
+        Pair {
+            address,
+            frame,
+            links,
+        }
+    }
+
+    /// Against a plain list: what is found by either key, in any order of coming and going.
+    #[test]
+    fn what_is_in_is_found_by_both_keys() {
+        let mut records = vec![Pair::zeroed(); 40];
+        let (mut a, mut b) = (vec![0; 7], vec![0; 3]);
+        let mut pool = Pool::new(&mut records, [&mut a, &mut b]);
+        let mut list = Vec::new();
+        let mut state = 1_u64;
+        for _ in 0..4000 {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            let (address, frame) = (1 + (state >> 33) % 50, 1 + (state >> 40) % 4);
+            match list.iter().position(|(known, _)| *known == address) {
+                Some(at) => {
+                    let (address, frame) = list.swap_remove(at);
+                    let slot = pool.find(By::Address, address, None).unwrap();
+                    let gone = pool.remove(slot);
+                    assert_eq!((gone.address, gone.frame), (address, frame));
+                }
+                None => {
+                    let full = pool.insert(pair(address, frame)).is_err();
+                    assert_eq!(full, list.len() == 40);
+                    if !full {
+                        list.push((address, frame));
+                    }
+                }
+            }
+            assert_eq!(pool.len(), list.len());
+            for frame in 1..5 {
+                let mut found = Vec::new();
+                let mut next = pool.find(By::Frame, frame, None);
+                while let Some(slot) = next {
+                    found.push(pool.get(slot).address);
+                    next = pool.find(By::Frame, frame, Some(slot));
+                }
+                let of_frame = list.iter().filter(|(_, f)| *f == frame);
+                let mut expected: Vec<_> = of_frame.map(|(address, _)| *address).collect();
+                found.sort_unstable();
+                expected.sort_unstable();
+                assert_eq!(found, expected);
+            }
+        }
     }
 }

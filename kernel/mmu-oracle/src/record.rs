@@ -3,7 +3,7 @@
 use crate::{
     clock::{Class, Fact},
     event::{Entry, Event, Window},
-    pool::Record,
+    pool::{Link, Record},
 };
 use bytemuck::{Pod, Zeroable};
 use vmsa::{Descriptor, Level, PhysAddr, VirtAddr};
@@ -110,7 +110,7 @@ pub(crate) struct Live {
     pub made_valid: Stamp,
     pub asid: u16,
     _pad: [u8; 6],
-    next: [u32; 2],
+    links: [Link; 2],
 }
 
 impl Live {
@@ -121,7 +121,7 @@ impl Live {
             made_valid,
             asid: entry.asid,
             _pad: [0; 6],
-            next: [0; 2],
+            links: Zeroable::zeroed(),
         }
     }
 
@@ -147,8 +147,8 @@ impl Record for Live {
         output_of(self.value(), self.level())
     }
 
-    fn next(&mut self) -> &mut [u32; 2] {
-        &mut self.next
+    fn links(&mut self) -> &mut [Link; 2] {
+        &mut self.links
     }
 }
 
@@ -187,7 +187,7 @@ pub(crate) struct Stale {
     window: u8,
     pub reported: u8,
     _pad: [u8; 3],
-    next: [u32; 2],
+    links: [Link; 2],
 }
 
 impl Stale {
@@ -202,7 +202,7 @@ impl Stale {
             window: 0,
             reported: 0,
             _pad: [0; 3],
-            next: [0; 2],
+            links: Zeroable::zeroed(),
         }
     }
 
@@ -280,8 +280,8 @@ impl Record for Stale {
         output_of(self.old(), self.level())
     }
 
-    fn next(&mut self) -> &mut [u32; 2] {
-        &mut self.next
+    fn links(&mut self) -> &mut [Link; 2] {
+        &mut self.links
     }
 }
 

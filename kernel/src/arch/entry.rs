@@ -44,6 +44,18 @@ impl Entry {
         Descriptor::from_bits(self.slot.load(Ordering::Relaxed))
     }
 
+    /// The entry as the oracle is told of it.
+    #[cfg(feature = "oracle")]
+    pub fn told(self, va: VirtAddr, level: Level, value: Descriptor) -> mmu_oracle::event::Entry {
+        mmu_oracle::event::Entry {
+            address: self.pa,
+            va,
+            level,
+            asid: 0,
+            value,
+        }
+    }
+
     /// Stores `new`, which maps `va` at `level`; `old` is what the entry held, for the record.
     ///
     /// The store alone guarantees nothing to anyone: `mm::lazy` and `mm::tlb` say what must follow

@@ -3,6 +3,7 @@
 use super::cpu::{EMERGENCY_STACK_SIZE, PerCpu, STACK_SIZE};
 use super::frame::{ExceptionFrame, Kind, Origin};
 use super::{abort, exit, semihosting::DebugChannel};
+use crate::event;
 use aarch64_cpu::registers::{VBAR_EL1, Writeable};
 use core::arch::{asm, global_asm};
 use core::fmt::Write;
@@ -52,8 +53,10 @@ pub fn is_entry_return_address(address: u64) -> bool {
 /// Called by `vectors.s` for every exception; returning resumes what was interrupted.
 #[unsafe(no_mangle)]
 extern "C" fn exception_dispatch(frame: &mut ExceptionFrame) {
+    event!(ExceptionEntry);
     let by_kernel = frame.origin() == Origin::Kernel && !frame.left_its_stack();
     if by_kernel && frame.kind() == Kind::Synchronous && abort::handle(frame) {
+        event!(ExceptionReturn { to_el0: false });
         return;
     }
     fatal(frame)

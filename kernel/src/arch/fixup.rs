@@ -5,6 +5,7 @@
 
 use super::fault::Fault;
 use super::frame::ExceptionFrame;
+use crate::event;
 use core::arch::asm;
 use vmsa::esr::ExceptionClass;
 use vmsa::{Esr, VirtAddr};
@@ -74,6 +75,10 @@ macro_rules! probes {
         /// The fault that the load took.
         #[inline(never)]
         pub fn $read(address: VirtAddr) -> Result<$type, Fault> {
+            event!(Access {
+                va: address,
+                access: event::Access::Read,
+            });
             let (value, esr, far): (u64, u64, u64);
             // SAFETY: the load may fault, and then goes on at label 3 with x1 set. What it
             // loads from is not memory that Rust knows more of than its bytes. No `readonly`: the
@@ -108,6 +113,10 @@ macro_rules! probes {
         /// The fault that the store took; nothing was written.
         #[inline(never)]
         pub unsafe fn $write(address: VirtAddr, value: $type) -> Result<(), Fault> {
+            event!(Access {
+                va: address,
+                access: event::Access::Write,
+            });
             let (esr, far): (u64, u64);
             // SAFETY: as for the load; the caller vouches for what a store that succeeds does.
             unsafe {
@@ -174,6 +183,10 @@ probes!(
 /// The fault that the fetch took.
 #[inline(never)]
 pub unsafe fn probe_execute(address: VirtAddr) -> Result<u64, Fault> {
+    event!(Access {
+        va: address,
+        access: event::Access::Execute,
+    });
     let (value, esr, far): (u64, u64, u64);
     // SAFETY: the caller vouches for the function, which keeps to the procedure call standard;
     // if it can't be fetched, the fault is found by the return address and goes on at label 3.

@@ -12,12 +12,12 @@ use super::{
     page_alloc::{self, OutOfMemory},
     page_table,
 };
+use crate::{arch::lock::Mutex, event};
 use core::{
     alloc::{GlobalAlloc, Layout},
     ptr::NonNull,
 };
 use linked_list_allocator::Heap;
-use spin::Mutex;
 use vmsa::{Attributes, Descriptor, Level, PAGE_SIZE, PageRange};
 
 /// The heap grows by at least so many pages.
@@ -69,6 +69,10 @@ impl Growing {
             Ok(())
         });
         mapped.unwrap_or_else(|error| unreachable!("the heap's tables were prepared: {error}"));
+        event!(Access {
+            va: range.start(),
+            access: event::Access::Write,
+        });
         let bytes = range.bytes() as usize;
         if self.mapped == 0 {
             // SAFETY: the range is mapped, nobody else's, and stays so.

@@ -2,13 +2,15 @@
 //! them.
 
 use super::area::{AreaKind, BusyAreas, FreeAreas, LazyAreas};
-use crate::mm::{
-    layout::VMALLOC,
-    linear_map,
-    page_alloc::{self, OutOfMemory},
+use crate::{
+    arch::lock::Mutex,
+    mm::{
+        layout::VMALLOC,
+        linear_map,
+        page_alloc::{self, OutOfMemory},
+    },
 };
 use core::{panic::Location, ptr::NonNull};
-use spin::Mutex;
 use vmsa::{PageRange, VirtAddr};
 
 /// Every range of vmalloc space is in one of these three.
@@ -28,6 +30,8 @@ pub(super) static STATE: Mutex<State> = Mutex::new(State {
 
 fn page_for_records() -> Option<NonNull<u8>> {
     let frame = page_alloc::allocate(0).ok()?;
+    #[cfg(feature = "oracle")]
+    linear_map::tell_written(frame);
     NonNull::new(linear_map::virt(frame.start()).as_mut_ptr())
 }
 
