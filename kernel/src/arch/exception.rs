@@ -2,7 +2,7 @@
 
 use super::cpu::{EMERGENCY_STACK_SIZE, PerCpu, STACK_SIZE};
 use super::frame::{ExceptionFrame, Kind, Origin};
-use super::{abort, exit, semihosting::DebugChannel};
+use super::{abort, exit, interrupt, semihosting::DebugChannel};
 use aarch64_cpu::registers::{VBAR_EL1, Writeable};
 use core::arch::{asm, global_asm};
 use core::fmt::Write;
@@ -53,10 +53,11 @@ pub fn is_entry_return_address(address: u64) -> bool {
 #[unsafe(no_mangle)]
 extern "C" fn exception_dispatch(frame: &mut ExceptionFrame) {
     let by_kernel = frame.origin() == Origin::Kernel && !frame.left_its_stack();
-    if by_kernel && frame.kind() == Kind::Synchronous && abort::handle(frame) {
-        return;
+    match frame.kind() {
+        Kind::Synchronous if by_kernel && abort::handle(frame) => {}
+        Kind::Irq if by_kernel => interrupt::dispatch(),
+        _ => fatal(frame),
     }
-    fatal(frame)
 }
 
 /// Ends the machine with a report.

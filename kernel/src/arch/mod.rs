@@ -32,15 +32,28 @@ pub mod fixup;
 #[cfg(target_os = "none")]
 pub mod frame;
 #[cfg(target_os = "none")]
+pub mod gic;
+#[cfg(target_os = "none")]
 pub mod image;
+#[cfg(target_os = "none")]
+pub mod interrupt;
+#[cfg(target_os = "none")]
+mod psci;
 #[cfg(target_os = "none")]
 pub mod semihosting;
 #[cfg(target_os = "none")]
+pub mod smp;
+#[cfg(target_os = "none")]
+pub mod stop;
+#[cfg(target_os = "none")]
 pub mod time;
+#[cfg(target_os = "none")]
+pub mod timer;
 #[cfg(target_os = "none")]
 pub mod uart;
 
 pub mod backtrace;
+pub mod switch;
 
 #[cfg(not(target_os = "none"))]
 mod host;
