@@ -34,10 +34,10 @@ pub mod warning;
 mod start {
     use crate::{
         arch::{cpu, device_tree::DeviceTree, exception, exit, interrupt, smp, uart},
-        mm::{bring_up, dump, explain, kasan, layout, lazy},
+        mm::{bring_up, dump, explain, kasan, layout, lazy, stack},
         monitor, oops,
         params::{Params, Rodata},
-        park, println, task, tour,
+        println, task, tour,
     };
     use boot::Handover;
     use core::{fmt, ops::Range};
@@ -97,7 +97,8 @@ mod start {
             .unwrap_or_else(|lazy::Busy| unreachable!("no section is open yet"));
 
         // Interrupts, and the other CPUs.
-        interrupt::set_handlers(&park::HANDLERS);
+        task::schedule::init();
+        interrupt::set_handlers(&task::schedule::HANDLERS);
         // SAFETY: the second and third device are the controller's registers, mapped as device
         // memory, and used by nobody else.
         unsafe { interrupt::init(&tree, address(1), address(2)) }
@@ -105,7 +106,7 @@ mod start {
             .unwrap_or_else(|error| refuse(&format_args!("lull: {error}")));
         cpu::unmask_interrupts();
         smp::init(&tree).unwrap_or_else(|error| refuse(&format_args!("lull: {error}")));
-        park::start_all().unwrap_or_else(|error| refuse(&format_args!("lull: {error}")));
+        stack::start_cpus().unwrap_or_else(|error| refuse(&format_args!("lull: {error}")));
 
         let done = match params.autorun {
             Some(commands) => monitor::run_all(commands).is_ok(),

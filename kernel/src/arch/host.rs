@@ -50,6 +50,23 @@ pub mod cpu {
         CPU.set(index.expect("every combination is there"));
     }
 
+    /// As `boot` has it.
+    pub const MAX_CPUS: usize = 8;
+
+    /// Nothing is interrupted here.
+    #[derive(Debug)]
+    pub struct InterruptsMasked(());
+
+    /// Nothing comes of it.
+    pub fn mask_interrupts() -> InterruptsMasked {
+        InterruptsMasked(())
+    }
+
+    /// They are not.
+    pub fn interrupts_masked() -> bool {
+        false
+    }
+
     /// The only CPU.
     pub fn id() -> u32 {
         0

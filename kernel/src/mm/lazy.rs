@@ -16,6 +16,7 @@ use crate::{
     task::{
         self,
         deferred::{PendingFlush, QueuedStore},
+        points::preempt_point,
     },
     trace::Kind,
     warning,
@@ -265,6 +266,7 @@ pub fn store_leaf(entry: Entry, va: VirtAddr, old: Descriptor, new: Descriptor) 
         Backend::Stores => {}
     }
     entry.store(va, Level::L3, old, new);
+    preempt_point();
     if new.is_valid() {
         owe_barriers();
     }
@@ -367,6 +369,7 @@ fn queue(store: QueuedStore) {
         // The queue is empty: there is room.
         let _ = queue.push(store);
     }
+    preempt_point();
 }
 
 /// Makes the stores that the current task has queued, in their order. Whoever changes an entry that
@@ -388,6 +391,7 @@ pub fn drain() {
     } in task.deferred.stores.iter()
     {
         entry.store(va, Level::L3, old, new);
+        preempt_point();
         if new.is_valid() {
             task.deferred.barriers.set(true);
         }

@@ -27,6 +27,8 @@ pub mod sequence;
 #[cfg(target_os = "none")]
 pub mod set_memory;
 #[cfg(target_os = "none")]
+pub mod stack;
+#[cfg(target_os = "none")]
 pub(crate) mod testing;
 pub mod tlb;
 pub mod vmalloc;

@@ -58,7 +58,7 @@ const EVENTS: usize = 8 * 1024;
 ///
 /// # Errors
 /// A recording that is under way, or events for which there was no room.
-pub(super) fn recorded<R>(action: impl FnOnce() -> R) -> Result<(Vec<Event>, R), Failure> {
+pub(crate) fn recorded<R>(action: impl FnOnce() -> R) -> Result<(Vec<Event>, R), Failure> {
     let mut memory: Box<[MaybeUninit<Event>]> = Box::new_uninit_slice(EVENTS);
     // Before the action: the heap must not grow in between.
     let mut copy = Vec::with_capacity(EVENTS);
@@ -148,14 +148,14 @@ impl Usage {
 }
 
 /// Another model and backend, until the value is dropped.
-pub(super) struct Chosen(Model, Backend);
+pub(crate) struct Chosen(Model, Backend);
 
 impl Chosen {
     /// Chooses.
     ///
     /// # Errors
     /// When a section is open.
-    pub(super) fn new(model: Model, backend: Backend) -> Result<Self, Failure> {
+    pub(crate) fn new(model: Model, backend: Backend) -> Result<Self, Failure> {
         let before = Self(lazy::model(), lazy::backend());
         lazy::choose(model, backend).map_err(|lazy::Busy| trouble("a section is open"))?;
         Ok(before)
@@ -178,22 +178,22 @@ pub(super) fn fresh_region() -> VirtAddr {
 }
 
 /// Three leaves that nobody else uses, their tables made, and a page to map there.
-pub(super) struct Scratch {
+pub(crate) struct Scratch {
     range: PageRange,
     entries: [Entry; Self::LEAVES],
     /// The page.
-    pub(super) frame: Frame,
+    pub(crate) frame: Frame,
 }
 
 impl Scratch {
     /// How many leaves.
-    pub(super) const LEAVES: usize = 3;
+    pub(crate) const LEAVES: usize = 3;
 
     /// Makes the tables, once for all tests.
     ///
     /// # Errors
     /// Out of memory.
-    pub(super) fn new() -> Result<Self, Failure> {
+    pub(crate) fn new() -> Result<Self, Failure> {
         const START: VirtAddr = VirtAddr::literal(0xffff_9fff_ffe0_0000);
         let no_memory = |_| trouble("no memory for the test's own tables");
         let range = PageRange::new(START, Self::LEAVES as u64)
@@ -219,28 +219,28 @@ impl Scratch {
     }
 
     /// The address of leaf `i`.
-    pub(super) fn address(&self, i: usize) -> VirtAddr {
+    pub(crate) fn address(&self, i: usize) -> VirtAddr {
         self.range.page(i as u64)
     }
 
     /// All leaves.
-    pub(super) fn range(&self) -> PageRange {
+    pub(crate) fn range(&self) -> PageRange {
         self.range
     }
 
     /// Makes leaf `i` valid.
-    pub(super) fn map(&self, i: usize) {
+    pub(crate) fn map(&self, i: usize) {
         let new = Descriptor::leaf(Level::L3, self.frame.start(), Attributes::KERNEL_DATA);
         self.store(i, new.expect("frames are aligned"));
     }
 
     /// Clears leaf `i`.
-    pub(super) fn unmap(&self, i: usize) {
+    pub(crate) fn unmap(&self, i: usize) {
         self.store(i, Descriptor::INVALID);
     }
 
     /// Clears every leaf, and flushes.
-    pub(super) fn clear(&self) {
+    pub(crate) fn clear(&self) {
         (0..Self::LEAVES).for_each(|i| self.unmap(i));
         flush_kernel_range(self.range, Removed::Leaves);
     }
