@@ -25,7 +25,7 @@ use command::{Command, List, command, refuse};
 use core::fmt;
 
 /// Every command, as `help` lists them.
-const COMMANDS: [Command; 18] = [
+const COMMANDS: [Command; 19] = [
     command("help", "", &[], "lists the commands", help),
     command(
         "tour",
@@ -54,6 +54,13 @@ const COMMANDS: [Command; 18] = [
         &state::BACKENDS,
         "shows or chooses what a lazy section defers",
         state::backend,
+    ),
+    command(
+        "ps",
+        "",
+        &[],
+        "the tasks: who runs where, what each is up to, its lazy MMU counters",
+        state::ps,
     ),
     command(
         "ptdump",

@@ -1,17 +1,19 @@
-//! The lazy MMU mode and the counters: `lazy`, `model`, `backend`, `stats`.
+//! The lazy MMU mode, the tasks and the counters: `lazy`, `model`, `backend`, `ps`, `stats`.
 
 use super::command::{Failed, List, refuse, show};
 use crate::{
-    arch::fault,
+    arch::{cpu, fault},
     mm::{
         heap, kasan,
         lazy::{self, Backend, Busy, Model},
         page_alloc, vmalloc,
     },
     println,
+    task::list,
     trace::Counts,
     warning,
 };
+use alloc::vec::Vec;
 
 /// The names of the models.
 pub(super) const MODELS: [&str; Model::ALL.len()] = {
@@ -75,6 +77,23 @@ fn choose(what: &str, model: Model, backend: Backend) -> Result<(), Failed> {
              still put off; see 'lazy'"
         ),
     }
+}
+
+/// `ps`.
+pub(super) fn ps(_: &[&str]) -> Result<(), Failed> {
+    let mut count = 0;
+    list::for_each(|_| count += 1);
+    // Nothing may be allocated while they are looked at: tasks that started since have no room.
+    let mut tasks = Vec::with_capacity(count);
+    list::for_each(|task| {
+        if tasks.len() < count {
+            tasks.push(task);
+        }
+    });
+    println!("{}", list::HEAD);
+    tasks.iter().for_each(|task| println!("{task}"));
+    println!("{} tasks, {} CPUs online", tasks.len(), cpu::count());
+    Ok(())
 }
 
 /// `stats`.

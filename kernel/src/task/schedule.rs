@@ -239,6 +239,37 @@ fn on_interrupt_exit() {
     }
 }
 
+/// Time slices do not end while this lives: what happens in which order is up to the tasks alone.
+#[derive(Debug)]
+#[must_use = "slices end again when it is dropped"]
+pub struct NoSlices {
+    before: u64,
+}
+
+/// Lets every task run for as long as it likes. For tests.
+pub fn no_slices() -> NoSlices {
+    NoSlices {
+        before: set_slice(u64::MAX),
+    }
+}
+
+impl Drop for NoSlices {
+    fn drop(&mut self) {
+        set_slice(self.before);
+    }
+}
+
+/// Sets the length of time slices, from the one of the running task on.
+fn set_slice(slice: u64) -> u64 {
+    let mut locked = lock();
+    let before = locked.data().set_slice(slice);
+    let running = current();
+    locked.data().renew_slice(running, time::now());
+    running.need_resched.store(false, Relaxed);
+    locked.set_timer(running);
+    before
+}
+
 /// The CPU takes no tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Offline(pub usize);

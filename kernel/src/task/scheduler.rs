@@ -83,9 +83,10 @@ impl Scheduler {
         }
     }
 
-    /// Sets how long a task runs while others want to, in ticks.
-    pub(super) fn set_slice(&mut self, slice: u64) {
-        self.slice = slice;
+    /// Sets how long a task runs while others want to, in ticks; [`u64::MAX`] for ever. Gives back
+    /// what it was.
+    pub(super) fn set_slice(&mut self, slice: u64) -> u64 {
+        core::mem::replace(&mut self.slice, slice)
     }
 
     /// A number that no task has had.
@@ -234,7 +235,7 @@ impl Scheduler {
         if now < running.slice_end.get() {
             return false;
         }
-        running.slice_end.set(now.saturating_add(self.slice));
+        self.renew_slice(running, now);
         self.has_for(cpu)
     }
 
@@ -274,14 +275,20 @@ impl Scheduler {
     /// is more than one task in the machine.
     pub(super) fn deadline(&self, running: &'static Task) -> Option<u64> {
         let slice = (self.live > 1 && !self.is_idle(running)).then(|| running.slice_end.get());
-        [self.sleepers.next(), slice].into_iter().flatten().min()
+        let times = [self.sleepers.next(), slice.filter(|end| *end != u64::MAX)];
+        times.into_iter().flatten().min()
     }
 
     /// Begins the slice of the running task anew if none was running, since it was alone.
     pub(super) fn begin_slice(&mut self, running: &'static Task, now: u64) {
         if running.slice_end.get() <= now {
-            running.slice_end.set(now.saturating_add(self.slice));
+            self.renew_slice(running, now);
         }
+    }
+
+    /// Begins the slice of the running task anew.
+    pub(super) fn renew_slice(&mut self, running: &'static Task, now: u64) {
+        running.slice_end.set(now.saturating_add(self.slice));
     }
 }
 

@@ -147,6 +147,19 @@ fn time_that_was_without_limit_is_given_one() {
     assert_eq!(tasks[0].slice_end.get(), 500 + SLICE);
     s.begin_slice(tasks[0], 505);
     assert_eq!(tasks[0].slice_end.get(), 500 + SLICE);
+    s.renew_slice(tasks[0], 505);
+    assert_eq!(tasks[0].slice_end.get(), 505 + SLICE);
+}
+
+#[test]
+fn a_slice_may_never_end() {
+    let (mut s, idle, tasks) = machine(1, 2);
+    assert_eq!(s.set_slice(u64::MAX), SLICE);
+    s.start(tasks[0], 0);
+    s.start(tasks[1], 0);
+    let running = s.next(idle[0], 0, 100).next;
+    assert_eq!(s.deadline(running), None);
+    assert!(!s.is_due(running, u64::MAX - 1));
 }
 
 #[test]
