@@ -15,14 +15,16 @@ use super::{
 };
 use crate::{
     arch::{backtrace, record::span},
-    task, warning,
+    task,
+    task::lock::SpinLock,
+    warning,
 };
 use core::{
     fmt,
     panic::Location,
     sync::atomic::{AtomicBool, Ordering},
 };
-use spin::{Mutex, Once};
+use spin::Once;
 use vmsa::{Frame, PAGE_SIZE, VirtAddr};
 
 /// What a freed page is filled with (PAGE_POISON in Linux).
@@ -98,7 +100,7 @@ struct Histories {
     of: &'static mut [History],
 }
 
-static HISTORIES: Once<Mutex<Histories>> = Once::new();
+static HISTORIES: Once<SpinLock<Histories>> = Once::new();
 static UNMAPS: AtomicBool = AtomicBool::new(false);
 static POISONS: AtomicBool = AtomicBool::new(false);
 
@@ -112,7 +114,7 @@ pub fn install(histories: Option<(Frame, &'static mut [History])>, poison: bool)
     }
     if let Some((base, of)) = histories {
         HISTORIES.call_once(|| {
-            Mutex::new(Histories {
+            SpinLock::new(Histories {
                 base: base.number(),
                 of,
             })

@@ -99,14 +99,14 @@ fn start(
 /// second task can that be.
 fn boot_cpu_can_idle() -> Result<(), vmalloc::Error> {
     static DONE: Once<()> = Once::new();
-    DONE.try_call_once(|| {
+    let begin = || {
         life::set_reaper(free);
         let bottom = allocate()?;
         // SAFETY: as in `start`; the area is never freed, and this is done once.
         unsafe { idle::begin(bottom) };
         Ok(())
-    })
-    .map(|()| ())
+    };
+    DONE.try_call_once(begin).copied()
 }
 
 /// Starts the other CPUs of the machine; from then on they take tasks.

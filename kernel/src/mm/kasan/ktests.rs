@@ -68,7 +68,7 @@ kernel_test! { "kasan", the_shadow_of_an_area, {
 /// Areas of one page with their guards, four of which share a page of shadow: the first span of
 /// 32 KiB that four of them fill, and all others.
 fn four_of_a_span() -> Result<([VirtAddr; 4], Vec<VirtAddr>), Failure> {
-    let mut areas: Vec<VirtAddr> = Vec::with_capacity(16);
+    let mut areas: Vec<VirtAddr> = Vec::with_capacity(64);
     for _ in 0..areas.capacity() {
         areas.push(vmalloc(PAGE_SIZE).map_err(|_| trouble("no area"))?);
     }

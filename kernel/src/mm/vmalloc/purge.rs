@@ -15,16 +15,16 @@ use crate::{
         layout::VMALLOC,
         tlb::{Flush, Removed},
     },
+    task::lock::SpinLock,
 };
 use core::sync::atomic::{AtomicU64, Ordering};
-use spin::Mutex;
 use vmsa::PageRange;
 
 /// Freed pages that may wait on one CPU: 32 MiB, as in Linux (`lazy_max_pages()`).
 const LAZY_MAX_PAGES: u64 = (32 << 20) / vmsa::PAGE_SIZE;
 
 /// One purge at a time.
-static PURGE: Mutex<()> = Mutex::new(());
+static PURGE: SpinLock<()> = SpinLock::new(());
 static PURGES: AtomicU64 = AtomicU64::new(0);
 
 /// What waits for the purge: areas, pages, and how many purges there have been.

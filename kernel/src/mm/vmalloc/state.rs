@@ -7,8 +7,8 @@ use crate::mm::{
     linear_map,
     page_alloc::{self, OutOfMemory},
 };
+use crate::task::lock::SpinLock;
 use core::{panic::Location, ptr::NonNull};
-use spin::Mutex;
 use vmsa::{PageRange, VirtAddr};
 
 /// Every range of vmalloc space is in one of these three.
@@ -19,7 +19,7 @@ pub(super) struct State {
     pub(super) lazy: LazyAreas,
 }
 
-pub(super) static STATE: Mutex<State> = Mutex::new(State {
+pub(super) static STATE: SpinLock<State> = SpinLock::new(State {
     // SAFETY: `page_for_records` gives pages of the allocator that nobody takes back.
     free: unsafe { FreeAreas::new(page_for_records) },
     busy: BusyAreas::new(),
