@@ -86,6 +86,7 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     if let Some(location) = info.location() {
         println!("  at {location}");
     }
+    println!("CPU {}, task {}", cpu::id(), cpu::current_task_id());
     print!("Call trace:\n{}{}", CallTrace(trace), State);
     exit::failure()
 }

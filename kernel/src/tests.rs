@@ -1,7 +1,11 @@
 //! Kernel tests that belong to no one file: they take the parts together.
 
+mod cpus;
 mod fault;
+mod interrupt;
 mod oops;
+mod smp;
+mod timer;
 mod wx;
 
 use crate::{

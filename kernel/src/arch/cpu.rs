@@ -2,6 +2,7 @@
 //! blocks of the others.
 
 use super::image;
+use crate::trace::{self, Counters};
 use aarch64_cpu::registers::{
     CONTEXTIDR_EL1, DAIF, ID_AA64ISAR0_EL1, ID_AA64MMFR0_EL1, ID_AA64MMFR1_EL1, ID_AA64MMFR2_EL1,
     ID_AA64PFR0_EL1, MPIDR_EL1, ReadWriteable, Readable, SCTLR_EL1, SP_EL0, TPIDR_EL1, Writeable,
@@ -117,6 +118,8 @@ pub struct PerCpu {
     pub(super) stopped: AtomicBool,
     /// The CPU's number.
     id: AtomicU32,
+    /// What this CPU has counted, on a line of its own: others read it.
+    pub(super) counters: Counters,
 }
 
 /// The blocks of all CPUs, by number: the boot CPU is 0, the others follow in the order of the
@@ -130,6 +133,7 @@ static CPUS: [PerCpu; MAX_CPUS] = [const {
         online: AtomicBool::new(false),
         stopped: AtomicBool::new(false),
         id: AtomicU32::new(0),
+        counters: Counters::new(),
     }
 }; MAX_CPUS];
 
@@ -151,6 +155,7 @@ pub(super) fn init(cpu: usize, stack_bottom: VirtAddr) {
     block.id.store(cpu as u32, Relaxed);
     block.stack_bottom.store(stack_bottom.as_u64(), Relaxed);
     block.emergency_bottom.store(emergency.as_u64(), Relaxed);
+    trace::register(cpu, &block.counters);
     TPIDR_EL1.set(core::ptr::from_ref(block).expose_provenance() as u64);
 }
 

@@ -2,7 +2,7 @@
 
 use super::cpu::{EMERGENCY_STACK_SIZE, PerCpu, STACK_SIZE};
 use super::frame::{ExceptionFrame, Kind, Origin};
-use super::{abort, exit, interrupt, semihosting::DebugChannel};
+use super::{abort, counters, exit, interrupt, semihosting::DebugChannel};
 use aarch64_cpu::registers::{VBAR_EL1, Writeable};
 use core::arch::{asm, global_asm};
 use core::fmt::Write;
@@ -55,7 +55,10 @@ extern "C" fn exception_dispatch(frame: &mut ExceptionFrame) {
     let by_kernel = frame.origin() == Origin::Kernel && !frame.left_its_stack();
     match frame.kind() {
         Kind::Synchronous if by_kernel && abort::handle(frame) => {}
-        Kind::Irq if by_kernel => interrupt::dispatch(),
+        Kind::Irq if by_kernel => {
+            counters::restart_interrupted(frame);
+            interrupt::dispatch();
+        }
         _ => fatal(frame),
     }
 }

@@ -11,7 +11,7 @@ use arm_gic::{IntId, InterruptGroup, UniqueMmioPointer};
 use core::arch::asm;
 use core::fmt;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use spin::{Mutex, Once};
 use vmsa::VirtAddr;
 
@@ -67,6 +67,9 @@ static PLACE: Once<Place> = Once::new();
 /// How each CPU is named as a target: a bit of the distributor's target mask (version 2), or the
 /// affinity (version 3).
 static TARGETS: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
+
+/// Which redistributor is each CPU's (version 3): they are in no order that anyone promises.
+static REDISTRIBUTORS: [AtomicUsize; MAX_CPUS] = [const { AtomicUsize::new(0) }; MAX_CPUS];
 
 /// Everything is of one group, the only one that EL1 is to have: group 1 of version 3, and group 0
 /// of version 2, which has no other without the Security Extensions. (With them the non-secure view
@@ -133,13 +136,39 @@ pub fn init_cpu(ids: &[u32]) -> Result<(), Error> {
     Ok(())
 }
 
+/// Has this CPU take the SGI or PPI `id`, or take it no more.
+///
+/// # Errors
+/// [`Error::CannotEnable`].
+///
+/// # Panics
+/// Before [`init_cpu`].
+pub fn enable(id: u32, on: bool) -> Result<(), Error> {
+    let _masked = cpu::mask_interrupts();
+    match DRIVER.lock().as_mut().expect("the distributor is set up") {
+        Driver::V2(gic) => enable_v2(gic, id, on),
+        Driver::V3(gic) => enable_v3(gic, id, on),
+    }
+}
+
+fn enable_v2(gic: &mut GicV2<'_>, id: u32, on: bool) -> Result<(), Error> {
+    gic.enable_interrupt(int_id(id), on)
+        .map_err(|_| Error::CannotEnable(id))
+}
+
+fn enable_v3(gic: &mut GicV3<'_>, id: u32, on: bool) -> Result<(), Error> {
+    let mine = REDISTRIBUTORS[cpu::id() as usize].load(Relaxed);
+    gic.enable_interrupt(int_id(id), Some(mine), on)
+        .and_then(|()| gic.gicr_barrier(mine))
+        .map_err(|_| Error::CannotEnable(id))
+}
+
 fn init_cpu_v2(gic: &mut GicV2<'_>, ids: &[u32]) -> Result<u64, Error> {
     // Of the registers that this writes, those of the CPU interface and of the first 32 interrupts
     // are each CPU's own; the others are written with what they hold.
     gic.setup();
     for id in ids {
-        gic.enable_interrupt(int_id(*id), true)
-            .map_err(|_| Error::CannotEnable(*id))?;
+        enable_v2(gic, *id, true)?;
     }
     // This CPU's bit, by reading the target of an interrupt of its own; 0 where there is one CPU.
     let place = PLACE.get().expect("the distributor is set up");
@@ -165,11 +194,10 @@ fn init_cpu_v3(gic: &mut GicV3<'_>, ids: &[u32]) -> Result<u64, Error> {
     gic.redistributor(index)
         .map_err(Error::Redistributors)?
         .configure_default_settings();
+    REDISTRIBUTORS[cpu::id() as usize].store(index, Relaxed);
     for id in ids {
-        gic.enable_interrupt(int_id(*id), Some(index), true)
-            .map_err(|_| Error::CannotEnable(*id))?;
+        enable_v3(gic, *id, true)?;
     }
-    gic.gicr_barrier(index).map_err(Error::Redistributors)?;
     // Lower than every priority in use, which is one: no interrupt preempts another.
     GicCpuInterface::set_priority_mask(0xff);
     GicCpuInterface::enable_group1(true);

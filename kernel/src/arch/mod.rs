@@ -18,6 +18,8 @@ mod abort;
 pub mod cache;
 
 #[cfg(target_os = "none")]
+mod counters;
+#[cfg(target_os = "none")]
 pub mod cpu;
 #[cfg(target_os = "none")]
 pub mod device_tree;
@@ -57,5 +59,7 @@ pub mod switch;
 
 #[cfg(not(target_os = "none"))]
 mod host;
+#[cfg(not(target_os = "none"))]
+use host::counters;
 #[cfg(not(target_os = "none"))]
 pub use host::{cpu, time};

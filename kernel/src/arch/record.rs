@@ -5,7 +5,7 @@ use crate::trace::{self, Event, Kind};
 /// Counts an event, and records it where a recording is under way.
 #[inline(always)]
 pub(super) fn emit(kind: Kind) {
-    trace::count(&kind);
+    super::counters::count(&kind);
     note(kind);
 }
 
@@ -21,6 +21,8 @@ pub fn note(kind: Kind) {
 #[cold]
 #[inline(never)]
 fn stamp_and_push(kind: Kind) {
+    // CPU, task and time belong together, and whoever ends the recording waits for this.
+    let _masked = super::cpu::mask_interrupts();
     trace::push(Event {
         time: super::time::now(),
         cpu: super::cpu::id(),
