@@ -253,6 +253,8 @@ impl fmt::Display for Slow {
 kernel_test! { "smp", cpus_that_panic_together_make_one_report, panics "Lazy MMU mode of task", {
     on_every(|_| {
         static READY: AtomicU64 = AtomicU64::new(0);
+        // The first one's stop IPI would be faster than the others' panics.
+        let _masked = cpu::mask_interrupts();
         READY.fetch_add(1, Ordering::AcqRel);
         comes(|| READY.load(Ordering::Acquire) == all().len() as u64);
         panic!("{Slow}");
