@@ -1,25 +1,21 @@
 //! Kernel tests of tasks: what the host can't show, the switch itself and what interrupts do.
 
 use super::{
-    Handle, WaitQueue, atomic, current, list,
-    lock::SpinLock,
-    migrate_to,
-    points::{self, Action},
-    preempt, schedule, sleep_until, unpin, yield_now,
+    Handle, WaitQueue, current, list, lock::SpinLock, migrate_to, schedule, sleep_until, unpin,
+    yield_now,
 };
 use crate::{
     arch::{
         cpu::{self, STACK_SIZE},
         fixup::probe_read_u8,
-        time, timer,
+        time,
     },
     check, check_eq, kernel_test,
     ktest::{Failure, TestResult},
     mm::{
-        lazy::{self, Backend, LazyMmuState, Model},
-        page_alloc,
+        lazy, page_alloc,
         stack::{Error, spawn, spawn_on},
-        testing::{Chosen, Scratch, logged, must, recorded, trouble},
+        testing::{must, recorded},
         vmalloc,
     },
     trace::{Barrier, Event, Kind},
@@ -35,7 +31,7 @@ use core::{
 };
 
 /// Twice its argument.
-fn twice(n: usize) -> usize {
+pub(super) fn twice(n: usize) -> usize {
     n * 2
 }
 
@@ -46,12 +42,12 @@ fn yields(times: usize) -> usize {
 }
 
 /// A tick of the clock that tests go by: a thousandth of a second.
-fn milliseconds(n: u64) -> u64 {
+pub(super) fn milliseconds(n: u64) -> u64 {
     time::frequency() * n / 1000
 }
 
 /// Whether `condition` comes to hold within a few seconds. It does not give the CPU away.
-fn soon(mut condition: impl FnMut() -> bool) -> bool {
+pub(super) fn soon(mut condition: impl FnMut() -> bool) -> bool {
     let limit = time::now() + milliseconds(10_000);
     while !condition() {
         if time::now() > limit {
@@ -63,7 +59,7 @@ fn soon(mut condition: impl FnMut() -> bool) -> bool {
 }
 
 /// A CPU other than this one that takes tasks; this one where there is no other.
-fn other_cpu() -> usize {
+pub(super) fn other_cpu() -> usize {
     let me = cpu::id() as usize;
     (0..cpu::MAX_CPUS)
         .find(|cpu| *cpu != me && schedule::is_online(*cpu))
@@ -71,7 +67,7 @@ fn other_cpu() -> usize {
 }
 
 /// Starts what idles on this CPU: what it needs is not to be counted by a test.
-fn warm_up() -> TestResult {
+pub(super) fn warm_up() -> TestResult {
     must!(spawn("warm-up", twice, 0)).join();
     Ok(())
 }
@@ -118,13 +114,14 @@ kernel_test! { "task", stacks_are_given_back, {
     /// Pages, areas, and tasks, once everything is over.
     fn usage() -> (u64, usize, usize) {
         let mut tasks = 0;
-        // The boot task and those that idle.
-        while tasks != cpu::count() + 1 {
+        // The boot task and those that idle are left.
+        soon(|| {
             yield_now();
             super::life::reap();
             tasks = 0;
             list::for_each(|_| tasks += 1);
-        }
+            tasks == cpu::count() + 1
+        });
         vmalloc::vm_unmap_aliases();
         (page_alloc::stats().free, vmalloc::stats().areas, tasks)
     }
@@ -185,13 +182,13 @@ fn letters() -> String {
 }
 
 /// Pins the test to a CPU until it is dropped, where nobody is preempted by the clock.
-struct Untimed {
+pub(super) struct Untimed {
     _pinned: Pinned,
     _slices: schedule::NoSlices,
 }
 
 impl Untimed {
-    fn on(cpu: usize) -> Result<Self, Failure> {
+    pub(super) fn on(cpu: usize) -> Result<Self, Failure> {
         Ok(Self {
             _pinned: Pinned::to(cpu)?,
             _slices: schedule::no_slices(),
@@ -200,10 +197,10 @@ impl Untimed {
 }
 
 /// Pins the test to a CPU until it is dropped.
-struct Pinned;
+pub(super) struct Pinned;
 
 impl Pinned {
-    fn to(cpu: usize) -> Result<Self, Failure> {
+    pub(super) fn to(cpu: usize) -> Result<Self, Failure> {
         warm_up()?;
         must!(migrate_to(cpu));
         Ok(Self)
@@ -405,7 +402,7 @@ kernel_test! { "task", the_hook_sees_every_switch, {
 } }
 
 /// The barriers of a recording that a CPU issued for a task.
-fn barriers(events: &[Event], task: u32) -> Vec<(u32, Barrier)> {
+pub(super) fn barriers(events: &[Event], task: u32) -> Vec<(u32, Barrier)> {
     let of_task = events.iter().filter(|event| event.task == task);
     of_task
         .filter_map(|event| match event.kind {
@@ -425,293 +422,6 @@ kernel_test! { "task", a_switch_has_its_barriers, {
         barriers(&events, me),
         [(0, Barrier::DsbIsh), (0, Barrier::Isb)]
     );
-    Ok(())
-} }
-
-fn lazy_state() -> LazyMmuState {
-    current().lazy_mmu_state.get()
-}
-
-/// What [`opener`] found, by bits.
-static FOUND: AtomicUsize = AtomicUsize::new(0);
-
-/// Finds a state of its own, opens a section, lets others run, and closes it.
-fn opener(_: usize) -> usize {
-    let clean = lazy_state() == LazyMmuState::new() && current().deferred.is_empty();
-    let section = lazy::section();
-    let one = lazy_state().enable_count() == 1;
-    yield_now();
-    let still = lazy_state().enable_count() == 1 && current().deferred.is_empty();
-    drop(section);
-    let closed = lazy_state() == LazyMmuState::new();
-    FOUND.store(
-        usize::from(clean)
-            | usize::from(one) << 1
-            | usize::from(still) << 2
-            | usize::from(closed) << 3,
-        Relaxed,
-    );
-    0
-}
-
-kernel_test! { "task", lazy_state_is_the_tasks_own, {
-    let _chosen = Chosen::new(Model::TwoCounters, Backend::Barriers)?;
-    let scratch = Scratch::new()?;
-    let _here = Untimed::on(0)?;
-    let other = must!(spawn_on(0, "opener", opener, 0));
-    let outer = lazy::section();
-    let inner = lazy::section();
-    scratch.map(0);
-    check!(current().deferred.barriers.get());
-    yield_now();
-    // The other task is in a section, this one in two; what this one owes, it owes still.
-    check_eq!(lazy_state().enable_count(), 2);
-    check!(current().deferred.barriers.get());
-    let seen = {
-        let mut seen = (0, 0);
-        list::for_each(|task| match task.name {
-            "boot" => seen.0 = task.lazy.enable_count(),
-            "opener" => seen.1 = task.lazy.enable_count(),
-            _ => {}
-        });
-        seen
-    };
-    drop(inner);
-    check!(!current().deferred.barriers.get());
-    yield_now();
-    drop(outer);
-    other.join();
-    check_eq!(seen, (2, 1));
-    check_eq!(FOUND.load(Relaxed), 0b1111);
-    Ok(())
-} }
-
-kernel_test! { "task", what_is_owed_follows_the_task, {
-    let _chosen = Chosen::new(Model::TwoCounters, Backend::Barriers)?;
-    let scratch = Scratch::new()?;
-    let _here = Untimed::on(0)?;
-    let there = other_cpu();
-    let me = current().id;
-    let (events, moved) = recorded(|| {
-        let section = lazy::section();
-        scratch.map(0);
-        let moved = migrate_to(there);
-        drop(section);
-        moved
-    })?;
-    must!(moved);
-    must!(migrate_to(0));
-    check!(probe_read_u8(scratch.address(0)).is_ok());
-    scratch.clear();
-    let there = there as u32;
-    let paid = [(there, Barrier::DsbIshst), (there, Barrier::Isb)];
-    let switch = [(0, Barrier::DsbIsh), (0, Barrier::Isb)];
-    let mine = barriers(&events, me);
-    if there == 0 {
-        check_eq!(mine, paid);
-    } else {
-        check_eq!(mine, [switch, paid].concat());
-    }
-    Ok(())
-} }
-
-/// Says what its neighbour must not see: a section of its own, opened and closed at every turn.
-fn neighbour(_: usize) -> usize {
-    let mut bad = 0;
-    while !ENOUGH.load(Relaxed) {
-        bad += usize::from(lazy_state() != LazyMmuState::new());
-        let section = lazy::section();
-        yield_now();
-        bad += usize::from(lazy_state().enable_count() != 1 || !current().deferred.is_empty());
-        drop(section);
-    }
-    bad
-}
-
-/// Ends [`neighbour`].
-static ENOUGH: AtomicBool = AtomicBool::new(false);
-
-/// Maps and unmaps all of the scratch addresses in two sections, one in the other, and is preempted
-/// at its `n`-th store. Whether it came to that, and what it owed at the end.
-fn preempted_at(n: usize, action: Action) -> Result<(bool, usize), Failure> {
-    let scratch = Scratch::new()?;
-    let plan = points::plan(n, action).ok_or(trouble("another plan exists"))?;
-    let outer = lazy::section();
-    for i in 0..Scratch::LEAVES {
-        let inner = lazy::section();
-        scratch.map(i);
-        check_eq!(lazy_state().enable_count(), 2);
-        drop(inner);
-        // Whatever happened in between, the nested disable has paid.
-        check!(current().deferred.is_empty());
-        check!(probe_read_u8(scratch.address(i)).is_ok());
-    }
-    scratch.clear();
-    drop(outer);
-    check!(current().deferred.is_empty() && lazy_state() == LazyMmuState::new());
-    for i in 0..Scratch::LEAVES {
-        check!(probe_read_u8(scratch.address(i)).is_err());
-    }
-    Ok((plan.is_done(), plan.passed()))
-}
-
-kernel_test! { "task", preempted_at_every_store, {
-    for backend in [Backend::Eager, Backend::Barriers, Backend::Tlbi, Backend::Stores] {
-        for away in [false, true] {
-            let _chosen = Chosen::new(Model::TwoCounters, backend)?;
-            let _here = Untimed::on(0)?;
-            ENOUGH.store(false, Relaxed);
-            let other = must!(spawn_on(0, "neighbour", neighbour, 0));
-            let there = other_cpu();
-            let mut n = 0;
-            loop {
-                let action = if away { Action::Migrate(there) } else { Action::Preempt };
-                let switches = current().switches.get();
-                let (done, passed) = preempted_at(n, action)?;
-                // It was: the neighbour had the CPU.
-                check!(!done || away || current().switches.get() > switches);
-                check!(!done || !away || cpu::id() as usize == there);
-                must!(migrate_to(0));
-                if !done {
-                    check_eq!(n, passed);
-                    break;
-                }
-                n += 1;
-            }
-            ENOUGH.store(true, Relaxed);
-            let bad = other.join();
-            check_eq!(bad, 0);
-            // Each leaf is mapped and cleared, and has a point for each; queued ones have two.
-            check!(n >= 2 * Scratch::LEAVES);
-        }
-    }
-    Ok(())
-} }
-
-kernel_test! { "task", preempted_by_the_clock_inside_a_section, {
-    let _chosen = Chosen::new(Model::TwoCounters, Backend::Barriers)?;
-    let scratch = Scratch::new()?;
-    let _here = Pinned::to(0)?;
-    ENOUGH.store(false, Relaxed);
-    let other = must!(spawn_on(0, "neighbour", neighbour, 0));
-    let section = lazy::section();
-    scratch.map(0);
-    let switches = current().switches.get();
-    // It yields nothing: only the timer can take the CPU from it.
-    let preempted = soon(|| current().switches.get() >= switches + 3);
-    let owed = current().deferred.barriers.get();
-    drop(section);
-    ENOUGH.store(true, Relaxed);
-    let bad = other.join();
-    check!(preempted && owed && probe_read_u8(scratch.address(0)).is_ok());
-    check_eq!(bad, 0);
-    Ok(())
-} }
-
-kernel_test! { "task", nobody_is_preempted_in_a_section_that_forbids_it, {
-    let _here = Pinned::to(0)?;
-    ENOUGH.store(false, Relaxed);
-    let other = must!(spawn_on(0, "neighbour", neighbour, 0));
-    let switches = current().switches.get();
-    let due = || current().need_resched.load(Relaxed);
-    let guard = preempt::disable();
-    // The slice ends, and nothing comes of it.
-    check!(soon(due));
-    check_eq!(current().switches.get(), switches);
-    // But at the end of the section, at once.
-    drop(guard);
-    check!(current().switches.get() > switches && !due());
-    let switches = current().switches.get();
-    let masked = preempt::mask_interrupts();
-    let waited = time::now() + milliseconds(30);
-    while time::now() < waited {}
-    check!(timer::deadline().is_some() && current().switches.get() == switches);
-    drop(masked);
-    ENOUGH.store(true, Relaxed);
-    other.join();
-    Ok(())
-} }
-
-/// What a report of `action` has to say.
-fn reported(what: &str, action: impl FnOnce()) -> TestResult {
-    let before = warning::count();
-    let (report, ()) = logged(action);
-    let wrong = |what| {
-        log::error!("{report}");
-        Err(trouble(what))
-    };
-    if warning::count() != before + 1 {
-        return wrong("it was reported more than once, or not at all");
-    }
-    if !report.contains(&alloc::format!(
-        "BUG: {what} in an atomic section: task boot (0)"
-    )) {
-        return wrong("the report has the wrong head");
-    }
-    // Two traces, both of this file, and with callers.
-    let parts: Vec<_> = report.split("The section began at ").collect();
-    let traced =
-        |part: &&&str| part.contains("ktests.rs:") && part.matches("[<ffff8000").count() > 3;
-    if parts.len() != 2 || parts.iter().filter(traced).count() != 2 {
-        return wrong("the report lacks a trace");
-    }
-    Ok(())
-}
-
-kernel_test! { "task", sleeping_in_an_atomic_section_is_reported, {
-    static LOCK: SpinLock<u32> = SpinLock::new(0);
-    static QUEUE: WaitQueue = WaitQueue::new();
-    warm_up()?;
-    reported("sleep", || {
-        let _guard = preempt::disable();
-        sleep_until(time::now() + milliseconds(1));
-    })?;
-    reported("yield", || {
-        let _held = LOCK.lock();
-        yield_now();
-    })?;
-    reported("wait", || {
-        let _masked = preempt::mask_interrupts();
-        QUEUE.wait_until(|| true);
-    })?;
-    let task = must!(spawn("twice", twice, 4));
-    let mut value = 0;
-    reported("join", || {
-        let _guard = preempt::disable();
-        value = task.join();
-    })?;
-    // It went on all the same.
-    check_eq!((value, preempt::is_enabled()), (8, true));
-    // Nothing is said where nothing is wrong.
-    let before = warning::count();
-    drop(LOCK.lock());
-    sleep_until(time::now() + milliseconds(1));
-    check!(atomic::may_sleep("nothing"));
-    check_eq!(warning::count(), before);
-    Ok(())
-} }
-
-kernel_test! { "task", where_a_section_began_is_told_if_its_function_returned, {
-    #[inline(never)]
-    fn begin() -> preempt::Disabled {
-        preempt::disable()
-    }
-    let (report, ()) = logged(|| {
-        let _guard = black_box(begin());
-        yield_now();
-    });
-    check!(report.contains("in a function that has returned"));
-    let (report, ()) = logged(|| {
-        let _masked = cpu::mask_interrupts();
-        yield_now();
-    });
-    check!(report.contains("interrupts masked") && report.contains("was not noted"));
-    Ok(())
-} }
-
-kernel_test! { "task", sleep_in_a_handler, panics "sleep in an interrupt handler", {
-    let _handler = super::enter_interrupt();
-    sleep_until(time::now() + 1);
     Ok(())
 } }
 
