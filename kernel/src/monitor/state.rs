@@ -2,7 +2,10 @@
 
 use super::command::{Failed, List, refuse, show};
 use crate::{
-    arch::{cpu, fault},
+    arch::{
+        cpu, fault,
+        interrupt::{self, Stray},
+    },
     mm::{
         heap, kasan,
         lazy::{self, Backend, Busy, Model},
@@ -112,6 +115,8 @@ pub(super) fn stats(_: &[&str]) -> Result<(), Failed> {
         kasan::report::count(),
         lazy::queue_full_count(),
     );
+    let Stray { spurious, unknown } = interrupt::stray();
+    println!("interrupts nobody asked for: {spurious} spurious, {unknown} without a handler");
     let pages = page_alloc::stats();
     println!("pages: {} of {} free", pages.free, pages.managed);
     let (used, mapped) = heap::stats();
