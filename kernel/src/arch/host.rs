@@ -79,12 +79,12 @@ pub mod cpu {
 }
 
 /// Stands in for `counters.rs`.
-pub(super) mod counters {
+pub mod counters {
     use crate::trace::{self, Counters, Kind};
     use std::sync::{Once, atomic::Ordering::Relaxed};
 
     /// Counts one event.
-    pub(in crate::arch) fn count(kind: &Kind) {
+    pub fn count(kind: &Kind) {
         static COUNTERS: Counters = Counters::new();
         static REGISTER: Once = Once::new();
         REGISTER.call_once(|| trace::register(0, &COUNTERS));

@@ -60,6 +60,4 @@ pub mod switch;
 #[cfg(not(target_os = "none"))]
 mod host;
 #[cfg(not(target_os = "none"))]
-use host::counters;
-#[cfg(not(target_os = "none"))]
-pub use host::{cpu, time};
+pub use host::{counters, cpu, time};

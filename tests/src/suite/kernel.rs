@@ -18,8 +18,8 @@ const LEAN: &[(&str, &str)] = &[
     ("RODATA", "on"),
 ];
 
-/// The groups that are about CPUs.
-const ABOUT_CPUS: &[&str] = &["interrupt", "smp", "timer"];
+/// The groups that are about CPUs and who runs on them.
+const ABOUT_CPUS: &[&str] = &["interrupt", "smp", "task", "timer"];
 
 /// The machines that those run on besides, with their names.
 const SEVERAL_CPUS: &[(&str, &[(&str, &str)])] = &[
