@@ -5,7 +5,7 @@
 //! a spin lock held, for ever. With interrupts masked it would take its mask along. In an interrupt
 //! handler there is no task that could sleep: the handler has borrowed one.
 
-use super::{current, preempt};
+use super::{current, is_preemptible};
 use crate::{
     arch::{
         backtrace::{self, Backtrace, ThisCpu},
@@ -23,7 +23,7 @@ use core::{fmt, panic::Location, sync::atomic::Ordering::Relaxed};
 #[inline(never)]
 #[track_caller]
 pub fn may_sleep(what: &'static str) -> bool {
-    if preempt::is_enabled() {
+    if is_preemptible() {
         return true;
     }
     let report = Report {

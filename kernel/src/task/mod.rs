@@ -36,19 +36,23 @@ pub mod lock;
 pub mod origin;
 pub mod points;
 pub mod preempt;
+#[cfg(any(test, target_os = "none"))]
 mod queue;
+#[cfg(any(test, target_os = "none"))]
 mod run_queue;
 #[cfg(target_os = "none")]
 pub mod schedule;
+#[cfg(any(test, target_os = "none"))]
 mod scheduler;
+#[cfg(any(test, target_os = "none"))]
 mod sleepers;
 #[cfg(target_os = "none")]
 pub mod wait;
 
-use crate::arch::switch::Context;
+use crate::arch::{cpu, switch::Context};
 use core::{
     cell::{Cell, UnsafeCell},
-    sync::atomic::{AtomicBool, AtomicU32},
+    sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
 };
 use deferred::Deferred;
 use lazy_mmu::LazyMmuState;
@@ -69,6 +73,10 @@ pub use {
 /// by the scheduler's lock.
 #[derive(Debug)]
 #[repr(C)]
+#[cfg_attr(
+    not(any(test, target_os = "none")),
+    allow(dead_code, reason = "outside of tests the host has no scheduler")
+)]
 pub struct Task {
     /// The state of the lazy MMU calls, as the chosen model keeps it.
     pub lazy_mmu_state: Cell<LazyMmuState>,
@@ -139,6 +147,10 @@ pub enum State {
 
 /// A task's neighbours in a list.
 #[derive(Debug)]
+#[cfg_attr(
+    not(any(test, target_os = "none")),
+    allow(dead_code, reason = "outside of tests the host has no scheduler")
+)]
 struct Links {
     next: Cell<Option<&'static Task>>,
     previous: Cell<Option<&'static Task>>,
@@ -214,7 +226,7 @@ pub static BOOT_TASK: Task = Task::boot();
 pub fn current() -> &'static Task {
     // SAFETY: bring-up sets the pointer to BOOT_TASK before anything asks, and tasks are never
     // freed while they run.
-    unsafe { &*crate::arch::cpu::current_task_ptr().cast::<Task>() }
+    unsafe { &*cpu::current_task_ptr().cast::<Task>() }
 }
 
 /// On the host every thread is a task of its own.
@@ -230,6 +242,13 @@ pub fn current() -> &'static Task {
         };
     }
     TASK.with(|task| *task)
+}
+
+/// Whether the running task could be switched from here: no section forbids it, interrupts are not
+/// masked, and it is under no handler.
+fn is_preemptible() -> bool {
+    let task = current();
+    task.preempt_count.load(Relaxed) == 0 && !task.in_interrupt() && !cpu::interrupts_masked()
 }
 
 /// Makes the code that follows run as in an interrupt handler, until the value is dropped. The

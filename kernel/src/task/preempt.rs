@@ -1,7 +1,7 @@
 //! Sections in which the running task stays on its CPU: preemption disabled, or interrupts masked.
 //! Neither may sleep; [`atomic`](super::atomic) reports who does.
 
-use super::{Task, current, origin::Origin};
+use super::{Task, current, is_preemptible, origin::Origin};
 use crate::arch::{
     backtrace,
     cpu::{self, InterruptsMasked},
@@ -96,8 +96,7 @@ pub fn mask_interrupts() -> InterruptsOff {
 /// Whether the running task could be preempted here.
 #[must_use]
 pub fn is_enabled() -> bool {
-    let task = current();
-    task.preempt_count.load(Relaxed) == 0 && !task.in_interrupt() && !cpu::interrupts_masked()
+    is_preemptible()
 }
 
 /// How many sections forbid to preempt the running task.
