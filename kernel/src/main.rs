@@ -6,6 +6,7 @@
 extern crate alloc;
 
 pub mod arch;
+pub mod bug;
 pub mod ktest;
 pub mod mm;
 #[cfg(target_os = "none")]
@@ -19,6 +20,7 @@ pub mod monitor {
 }
 #[cfg(target_os = "none")]
 pub mod oops;
+pub mod oracle;
 pub mod params;
 #[cfg(target_os = "none")]
 pub mod park;
@@ -28,6 +30,8 @@ mod tests;
 #[cfg(target_os = "none")]
 pub mod tour;
 pub mod trace;
+#[cfg(target_os = "none")]
+pub mod verdict;
 pub mod warning;
 
 #[cfg(target_os = "none")]
@@ -53,11 +57,15 @@ mod start {
         exception::init();
         exception::set_fatal(oops::fatal_exception);
         cpu::unmask_serror();
+        #[cfg(feature = "oracle")]
+        crate::verdict::install();
         uart::init_log();
 
         // What the machine is, and what was asked for.
         let tree = DeviceTree::read(handover).unwrap_or_else(|error| refuse(&error));
         let params = Params::parse(tree.bootargs()).unwrap_or_else(|error| refuse(&error));
+
+        lazy::count_on_ets2(params.ets2.counts_on(cpu::features().ets2()));
 
         // Memory: the kernel's own tables, the page allocator, vmalloc.
         let devices = devices(&tree);
@@ -66,12 +74,16 @@ mod start {
             ram: tree.ram(),
             device_tree: &tree.tree,
             devices: &devices,
+            #[cfg(feature = "oracle")]
+            trace: params.trace,
         };
         let options = bring_up::Options {
             debug_pagealloc: params.debug_pagealloc,
             page_poison: params.page_poison,
             kasan: params.kasan,
             rodata_full: params.rodata == Rodata::Full,
+            #[cfg(feature = "oracle")]
+            oracle: crate::oracle::Config { ets2: lazy::ets2() },
         };
         bring_up::bring_up(handover, machine, options)
             .unwrap_or_else(|error| refuse(&format_args!("lull: {error}")));
@@ -95,6 +107,9 @@ mod start {
         println!("{}", dump::check_wx(&[layout::UPPER_HALF]));
         lazy::choose(params.model, params.backend)
             .unwrap_or_else(|lazy::Busy| unreachable!("no section is open yet"));
+        // The machine has come up as it should; what it does from here on has the bug.
+        #[cfg(feature = "bugs")]
+        crate::bug::plant(params.bug);
 
         // Interrupts, and the other CPUs.
         task::schedule::init();

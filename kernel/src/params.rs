@@ -3,6 +3,8 @@
 //! Values may be quoted. Of a parameter that is given twice the last counts, so that what a
 //! person adds at the end of a command line wins. Nothing that is not known is passed over.
 
+#[cfg(feature = "bugs")]
+use crate::bug::Bug;
 use crate::mm::lazy::{Backend, Model};
 use core::fmt;
 
@@ -28,6 +30,40 @@ impl Rodata {
     }
 }
 
+/// Whether FEAT_ETS2 is counted on: what it makes needless is then left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Ets2 {
+    /// Where the CPU has it.
+    #[default]
+    Auto,
+    /// Whatever the CPU says.
+    Assume,
+    /// Nowhere.
+    Off,
+}
+
+impl Ets2 {
+    /// The name by which a person chooses it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Assume => "assume",
+            Self::Off => "off",
+        }
+    }
+
+    /// Whether it is counted on, where the CPU has it or not.
+    #[must_use]
+    pub const fn counts_on(self, has: bool) -> bool {
+        match self {
+            Self::Auto => has,
+            Self::Assume => true,
+            Self::Off => false,
+        }
+    }
+}
+
 /// The parameters, with their defaults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Params<'a> {
@@ -43,6 +79,14 @@ pub struct Params<'a> {
     pub kasan: bool,
     /// `rodata=`: see there.
     pub rodata: Rodata,
+    /// `ets2=`: whether FEAT_ETS2 is counted on.
+    pub ets2: Ets2,
+    /// `bug=`: the planted bug of this boot.
+    #[cfg(feature = "bugs")]
+    pub bug: Option<Bug>,
+    /// `trace=`: the file on the host that takes every event.
+    #[cfg(feature = "oracle")]
+    pub trace: Option<&'a str>,
     /// `autorun=`: commands, separated by semicolons, that take the tour's place.
     pub autorun: Option<&'a str>,
     /// `monitor=`: somebody is at the console, so that commands are read from it when the rest is
@@ -59,6 +103,11 @@ impl Default for Params<'_> {
             page_poison: true,
             kasan: true,
             rodata: Rodata::default(),
+            ets2: Ets2::default(),
+            #[cfg(feature = "bugs")]
+            bug: None,
+            #[cfg(feature = "oracle")]
+            trace: None,
             autorun: None,
             monitor: false,
         }
@@ -79,10 +128,16 @@ impl fmt::Display for Params<'_> {
         write!(f, "page_poison={} ", switch(self.page_poison))?;
         write!(
             f,
-            "kasan={} rodata={}",
+            "kasan={} rodata={} ets2={}",
             switch(self.kasan),
-            self.rodata.name()
-        )
+            self.rodata.name(),
+            self.ets2.name()
+        )?;
+        #[cfg(feature = "bugs")]
+        if let Some(bug) = self.bug {
+            write!(f, " bug={}", bug.name())?;
+        }
+        Ok(())
     }
 }
 
@@ -95,18 +150,28 @@ enum Name {
     PagePoison,
     Kasan,
     Rodata,
+    Ets2,
+    #[cfg(feature = "bugs")]
+    Bug,
+    #[cfg(feature = "oracle")]
+    Trace,
     Autorun,
     Monitor,
 }
 
 impl Name {
-    const ALL: [Self; 8] = [
+    const ALL: &[Self] = &[
         Self::Model,
         Self::Backend,
         Self::DebugPagealloc,
         Self::PagePoison,
         Self::Kasan,
         Self::Rodata,
+        Self::Ets2,
+        #[cfg(feature = "bugs")]
+        Self::Bug,
+        #[cfg(feature = "oracle")]
+        Self::Trace,
         Self::Autorun,
         Self::Monitor,
     ];
@@ -119,6 +184,11 @@ impl Name {
             Self::PagePoison => "page_poison",
             Self::Kasan => "kasan",
             Self::Rodata => "rodata",
+            Self::Ets2 => "ets2",
+            #[cfg(feature = "bugs")]
+            Self::Bug => "bug",
+            #[cfg(feature = "oracle")]
+            Self::Trace => "trace",
             Self::Autorun => "autorun",
             Self::Monitor => "monitor",
         }
@@ -140,6 +210,11 @@ impl Name {
             Self::Backend => &const { [Backend::ALL[0].name(), Backend::ALL[1].name()] },
             Self::DebugPagealloc | Self::PagePoison | Self::Kasan | Self::Monitor => &["on", "off"],
             Self::Rodata => &const { [Rodata::On.name(), Rodata::Full.name()] },
+            Self::Ets2 => &const { [Ets2::Auto.name(), Ets2::Assume.name(), Ets2::Off.name()] },
+            #[cfg(feature = "bugs")]
+            Self::Bug => Bug::NAMES,
+            #[cfg(feature = "oracle")]
+            Self::Trace => &["the name of a file on the host"],
             Self::Autorun => &["\"command; command\""],
         }
     }
@@ -211,8 +286,8 @@ impl<'a> Params<'a> {
             Some((name, value)) => (name, Some(value)),
             None => (word, None),
         };
-        let name = Name::ALL
-            .into_iter()
+        let name = *Name::ALL
+            .iter()
             .find(|known| known.as_str() == name)
             .ok_or(Error::UnknownName(name))?;
         let value = value.ok_or(Error::Malformed(word))?;
@@ -244,6 +319,23 @@ impl<'a> Params<'a> {
                     _ => return Err(unknown),
                 };
             }
+            Name::Ets2 => {
+                self.ets2 = match value {
+                    "auto" => Ets2::Auto,
+                    "assume" => Ets2::Assume,
+                    "off" => Ets2::Off,
+                    _ => return Err(unknown),
+                };
+            }
+            #[cfg(feature = "bugs")]
+            Name::Bug => {
+                let known = Bug::NAMES.iter().position(|name| *name == value);
+                self.bug = Some(known.map(|index| Bug::ALL[index]).ok_or(unknown)?);
+            }
+            #[cfg(feature = "oracle")]
+            Name::Trace if value.is_empty() => return Err(Error::Malformed(word)),
+            #[cfg(feature = "oracle")]
+            Name::Trace => self.trace = Some(value),
             Name::Autorun if value.trim_ascii().is_empty() => return Err(Error::Malformed(word)),
             Name::Autorun => self.autorun = Some(value),
             Name::Monitor => self.monitor = switch()?,
@@ -315,12 +407,27 @@ mod tests {
         }
         assert_eq!(Params::parse("rodata=on").unwrap().rodata, Rodata::On);
         assert_eq!(Params::parse("rodata=full").unwrap().rodata, Rodata::Full);
+        for ets2 in [Ets2::Auto, Ets2::Assume, Ets2::Off] {
+            let line = format!("ets2={}", ets2.name());
+            assert_eq!(Params::parse(&line).unwrap().ets2, ets2);
+        }
+    }
+
+    #[test]
+    fn ets2_is_what_the_cpu_has_unless_it_is_said() {
+        let counts_on = |ets2: Ets2| [false, true].map(|has| ets2.counts_on(has));
+        assert_eq!(counts_on(Params::default().ets2), [false, true]);
+        assert_eq!(counts_on(Ets2::Assume), [true, true]);
+        assert_eq!(counts_on(Ets2::Off), [false, false]);
+        assert_eq!(
+            refusal("ets2=on"),
+            "lull: unknown ETS2 'on'; known: auto, assume, off"
+        );
     }
 
     #[test]
     fn what_is_shown_can_be_read_back() {
-        let line =
-            "model=token backend=eager debug_pagealloc=off page_poison=on kasan=off rodata=on";
+        let line = "model=token backend=eager debug_pagealloc=off page_poison=on kasan=off rodata=on ets2=off";
         let params = Params::parse(line).unwrap();
         assert_eq!(params.to_string(), line);
         assert_eq!(Params::parse(&params.to_string()), Ok(params));
@@ -378,12 +485,12 @@ mod tests {
         assert_eq!(
             refusal("foo=1"),
             "lull: unknown parameter 'foo'; known: model, backend, debug_pagealloc, page_poison, \
-             kasan, rodata, autorun, monitor"
+             kasan, rodata, ets2, autorun, monitor"
         );
         assert_eq!(
             refusal("kasan=on quiet"),
             "lull: unknown parameter 'quiet'; known: model, backend, debug_pagealloc, page_poison, \
-             kasan, rodata, autorun, monitor"
+             kasan, rodata, ets2, autorun, monitor"
         );
         assert_eq!(
             refusal("model=x"),

@@ -4,9 +4,10 @@
 
 use crate::{
     arch::{
+        barrier,
         cpu::{self, MAX_CPUS},
         interrupt::Handlers,
-        smp, time,
+        lock, smp, time,
     },
     task::{self, idle},
 };
@@ -41,9 +42,14 @@ fn work(cpu: usize) -> Option<fn(usize)> {
 /// Calls what the CPU was asked to call.
 fn run(cpu: usize) {
     let call = CALLS[cpu].load(Ordering::Acquire);
+    lock::acquired(&CALLS[cpu]);
+    // What the function is about to use may have been mapped by the CPU that asked, and looked up
+    // by this one before: there need not have been an interrupt since.
+    barrier::isb();
     // SAFETY: `work` has seen that it is not null, so `call` below stored a function of this type.
     let call = unsafe { core::mem::transmute::<*mut (), fn(usize)>(call) };
     call(cpu);
+    lock::releases(&CALLS[cpu]);
     CALLS[cpu].store(core::ptr::null_mut(), Ordering::Release);
 }
 
@@ -63,6 +69,7 @@ pub struct Hung(pub usize);
 /// [`Hung`] if the CPU has not come back from an earlier call, or does not run.
 pub fn call(cpu: usize, function: fn(usize)) -> Result<Call, Hung> {
     idle::set_work(work);
+    lock::releases(&CALLS[cpu]);
     let free = CALLS[cpu].compare_exchange(
         core::ptr::null_mut(),
         function as *mut (),
@@ -89,6 +96,7 @@ impl Call {
             }
             core::hint::spin_loop();
         }
+        lock::acquired(&CALLS[self.0]);
         Ok(())
     }
 }

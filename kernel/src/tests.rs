@@ -4,6 +4,8 @@ mod cpus;
 mod fault;
 mod interrupt;
 mod oops;
+#[cfg(feature = "oracle")]
+mod oracle;
 mod smp;
 mod timer;
 mod wx;

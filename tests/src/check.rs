@@ -51,6 +51,14 @@ fn steps(workspace: &Workspace) -> Vec<(&'static str, Vec<String>)> {
             with_packages("clippy -q", &target, &format!("{for_it} -- -D warnings")),
         ),
         (
+            "lints, kernel with the oracle and the planted bugs",
+            with_packages(
+                "clippy -q",
+                &["kernel"],
+                &format!("{for_it} --features bugs -- -D warnings"),
+            ),
+        ),
+        (
             "docs, host",
             words("doc -q --no-deps --workspace --exclude boot --exclude kernel"),
         ),

@@ -4,20 +4,26 @@
 //! to addresses, and judges. `make` only names the verbs and passes its variables
 //! through the environment.
 
+mod bugs;
 mod check;
 mod circles;
 mod doctor;
 mod failure;
+mod fuzz;
 mod gdb;
 mod install;
 mod judge;
+mod litmus;
 mod machine;
 mod miri;
+mod mm_code;
 mod options;
 mod process;
+mod stress;
 mod suite;
 mod symbols;
 mod tools;
+mod trace;
 mod workspace;
 
 use failure::{Doing, Failure, Result, Verdict};
@@ -27,7 +33,7 @@ use options::{Options, VARIABLES};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
-use workspace::Workspace;
+use workspace::{Build, Workspace};
 
 /// Time for `make run` where nobody is there to see that the kernel hangs.
 const RUN_LIMIT: Duration = Duration::from_secs(60);
@@ -45,6 +51,26 @@ const VERBS: &[(&str, &str)] = &[
         "the tour under every combination of the variables that are not set (hours)",
     ),
     (
+        "bugs",
+        "every planted bug in a machine of its own: was it caught, and by whom",
+    ),
+    (
+        "trace",
+        "plays the tour and saves every event to target/mmu.trace",
+    ),
+    (
+        "trace-check",
+        "judges target/mmu.trace by the architecture's rules",
+    ),
+    (
+        "stress",
+        "random operation under the oracle, seed by seed, for DURATION= or OPS= and SEEDS=",
+    ),
+    (
+        "litmus",
+        "the oracle on the litmus tests of DIR=: is the bad outcome of each ruled out?",
+    ),
+    (
         "gdb",
         "QEMU stopped at reset with gdb attached, symbols and commands loaded",
     ),
@@ -60,6 +86,7 @@ const VERBS: &[(&str, &str)] = &[
         "miri",
         "the tests of what executes no instruction, under Miri (nightly)",
     ),
+    ("fuzz", "DURATION= seconds of fuzzing the oracle (nightly)"),
 ];
 
 fn main() -> ExitCode {
@@ -81,16 +108,21 @@ fn verb(arguments: &[String]) -> Result {
     let name = arguments.first().map_or("help", String::as_str);
     // Before anything is built.
     let options = Options::from_environment()?;
+    bugs::check(name, &options)?;
     process::catch_signals()?;
     match name {
         "help" => {
             help();
             Ok(())
         }
+        "run" if options.get("BUG") == "list" => {
+            bugs::list();
+            Ok(())
+        }
         "run" => {
             let workspace = Workspace::find()?;
             install::ensure(&workspace, &[Tool::Qemu])?;
-            let image = workspace.build_kernel()?;
+            let image = workspace.build(build(&options))?;
             let tour_expected = judge::tour_expected(options.get("APPEND"));
             run(
                 &workspace,
@@ -102,23 +134,44 @@ fn verb(arguments: &[String]) -> Result {
         "test" => {
             let workspace = Workspace::find()?;
             install::ensure(&workspace, &[Tool::Qemu, Tool::Gdb])?;
-            suite::run(&workspace, &options)
+            suite::run(&workspace, &options, build(&options))
         }
         "matrix" => {
             let workspace = Workspace::find()?;
             install::ensure(&workspace, &[Tool::Qemu])?;
-            suite::matrix(&workspace, &options)
+            suite::matrix(&workspace, &options, build(&options))
         }
+        "bugs" => {
+            let workspace = Workspace::find()?;
+            install::ensure(&workspace, &[Tool::Qemu])?;
+            bugs::run(&workspace, &options)
+        }
+        "trace" => {
+            let workspace = Workspace::find()?;
+            install::ensure(&workspace, &[Tool::Qemu])?;
+            trace::record(&workspace, &options)
+        }
+        "trace-check" => trace::check(&Workspace::find()?),
+        "stress" => {
+            stress::check(&options)?;
+            let workspace = Workspace::find()?;
+            install::ensure(&workspace, &[Tool::Qemu])?;
+            stress::run(&workspace, &options)
+        }
+        "litmus" => litmus::run(&litmus_folder(&options)?),
         "gdb" => {
             let workspace = Workspace::find()?;
             install::ensure(&workspace, &[Tool::Qemu, Tool::Gdb])?;
-            let image = workspace.build_kernel()?;
+            let image = workspace.build(build(&options))?;
             gdb::run(&workspace, &Machine::new(&options, &image))
         }
         "check" => check::run(&Workspace::find()?),
         "doctor" => doctor::run(&Workspace::find()?),
         "miri" => miri::run(&Workspace::find()?),
+        "fuzz" => fuzz::run(&Workspace::find()?, &options),
         "boot" => boot(&options, arguments),
+        // No verb of make either.
+        "mm-code" => mm_code::run(&arguments[1..]),
         _ => {
             let known: Vec<_> = VERBS.iter().map(|(name, _)| *name).collect();
             let known = known.join(" ");
@@ -126,6 +179,23 @@ fn verb(arguments: &[String]) -> Result {
                 "unknown verb '{name}'; known: {known}"
             )))
         }
+    }
+}
+
+/// The build that the options ask for.
+fn build(options: &Options) -> Build {
+    match (options.get("BUG"), options.get("ORACLE")) {
+        ("", "1") => Build::Oracle,
+        ("", _) => Build::Plain,
+        _ => Build::Bugs,
+    }
+}
+
+/// The folder of litmus tests that the options name: the project's own if they name none.
+fn litmus_folder(options: &Options) -> Result<PathBuf> {
+    match options.get("DIR") {
+        "" => Ok(Workspace::find()?.root.join("tests").join("litmus")),
+        folder => Ok(PathBuf::from(folder)),
     }
 }
 
@@ -157,7 +227,7 @@ fn boot(options: &Options, arguments: &[String]) -> Result {
 /// Prints every verb and every variable, a line each.
 fn help() {
     for (name, what) in VERBS {
-        println!("make {name:7} {what}");
+        println!("make {name:11} {what}");
     }
     for variable in VARIABLES {
         let setting = format!("{}={}", variable.name, variable.default);
@@ -188,10 +258,8 @@ mod tests {
     fn an_unknown_verb_is_refused() {
         let failure = verb(&["nonsuch".to_owned()]).unwrap_err();
         assert_eq!(failure.verdict, Verdict::Refused);
-        assert!(
-            failure
-                .reason
-                .ends_with("known: help run test matrix gdb check doctor miri")
-        );
+        assert!(failure.reason.ends_with(
+            "known: help run test matrix bugs trace trace-check stress litmus gdb check doctor miri fuzz"
+        ));
     }
 }

@@ -6,12 +6,12 @@ use crate::tools;
 use crate::workspace::Workspace;
 use std::process::{Command, Stdio};
 
-/// The nightly that Miri is taken from.
-const NIGHTLY: &str = "nightly-2026-05-20";
+/// The nightly that Miri is taken from, and that builds the fuzz targets.
+pub const NIGHTLY: &str = "nightly-2026-05-20";
 
 /// The packages whose tests run under Miri: those that execute no instruction.
 /// The host program starts processes, which Miri does not.
-const PACKAGES: &[&str] = &["vmsa", "lazy-mmu", "kernel"];
+const PACKAGES: &[&str] = &["vmsa", "lazy-mmu", "mmu-oracle", "kernel"];
 
 /// The command that installs the pinned nightly.
 pub fn install_command() -> Vec<&'static str> {
@@ -35,6 +35,27 @@ pub fn toolchain() -> Option<String> {
     })
 }
 
+/// Tries to install the pinned nightly. Whether it came is for the caller to ask; what it prints
+/// says why not.
+fn install() {
+    let command = install_command();
+    eprintln!("lull: installing: {}", command.join(" "));
+    let _ = Command::new(command[0])
+        .args(&command[1..])
+        .stdin(Stdio::null())
+        .status();
+}
+
+/// Whether the pinned nightly is there, after an attempt to install it if it is not.
+pub fn ensure_nightly() -> bool {
+    let is_there =
+        || tools::first_line("rustup", &["run", NIGHTLY, "rustc", "--version"]).is_some();
+    if !is_there() {
+        install();
+    }
+    is_there()
+}
+
 /// Runs the tests under Miri, or says why they are skipped.
 ///
 /// # Errors
@@ -42,13 +63,7 @@ pub fn toolchain() -> Option<String> {
 pub fn run(workspace: &Workspace) -> Result {
     let mut found = toolchain();
     if found.as_deref() != Some(NIGHTLY) {
-        let command = install_command();
-        eprintln!("lull: installing: {}", command.join(" "));
-        // Whether it came is asked below; what it prints says why not.
-        let _ = Command::new(command[0])
-            .args(&command[1..])
-            .stdin(Stdio::null())
-            .status();
+        install();
         found = toolchain();
     }
     let Some(toolchain) = found else {

@@ -15,6 +15,8 @@ pub enum Known {
     Memory,
     /// A TCP port, or empty for a free one.
     Port,
+    /// A whole number from 1 on, or empty.
+    Count,
     /// Any text.
     Text,
 }
@@ -67,6 +69,8 @@ const MODELS: &[&str] = &[
 const ON_OFF: &[&str] = &["on", "off"];
 /// The least and the greatest `MEM`, in MiB.
 const MEMORY_MIB: std::ops::RangeInclusive<u64> = 64..=8192;
+/// The least and the greatest of what is counted.
+const COUNTS: std::ops::RangeInclusive<u64> = 1..=1_000_000_000_000;
 
 /// Shortens the table below.
 const fn host(
@@ -135,10 +139,41 @@ pub const VARIABLES: &[Variable] = &[
         "1 prints the QEMU command",
     ),
     host(
+        "DURATION",
+        "",
+        Known::Count,
+        "stress: seconds in which seeds are begun; fuzz: seconds in all",
+    ),
+    host(
+        "OPS",
+        "",
+        Known::Count,
+        "stress: operations, the sum over all seeds",
+    ),
+    host("SEEDS", "", Known::Count, "stress: how many seeds"),
+    host(
+        "ORACLE",
+        "0",
+        Known::Words(&["0", "1"]),
+        "run, test, matrix, gdb: 1 is the build that judges every page-table update as it happens",
+    ),
+    host(
         "GDB_PORT",
         "",
         Known::Port,
         "TCP port of QEMU's gdb stub; empty takes a free one",
+    ),
+    host(
+        "DIR",
+        "",
+        Known::Text,
+        "the folder of make litmus; empty is tests/litmus",
+    ),
+    host(
+        "FORMAT",
+        "lull",
+        Known::Words(&["lull", "casemate"]),
+        "trace: casemate writes target/mmu.casemate as well, for casemate-check",
     ),
     kernel(
         "MODEL",
@@ -170,6 +205,18 @@ pub const VARIABLES: &[Variable] = &[
         "full",
         &["full", "on"],
         "linear alias of read-only areas: full follows them, on leaves it alone",
+    ),
+    kernel(
+        "ETS2",
+        "auto",
+        &["auto", "assume", "off"],
+        "FEAT_ETS2: auto counts on it where the CPU has it, assume does everywhere",
+    ),
+    host(
+        "BUG",
+        "",
+        Known::Words(&crate::bugs::NAMES),
+        "run, bugs, stress: a kernel with this bug put in; list says what each is",
     ),
 ];
 
@@ -225,13 +272,19 @@ impl Options {
             .expect("the name of a variable in the table")
     }
 
-    /// These options with one changed.
+    /// These options with one changed; an empty value is the default, as everywhere.
     ///
     /// # Errors
     /// If the value is not known.
     pub fn with(&self, name: &'static str, value: &str) -> Result<Self> {
         let variable = find(name).expect("the name of a variable in the table");
-        variable.check(value)?;
+        let value = match value {
+            "" => variable.default,
+            value => {
+                variable.check(value)?;
+                value
+            }
+        };
         let mut changed = self.clone();
         changed.values.insert(variable.name, value.to_owned());
         Ok(changed)
@@ -243,7 +296,7 @@ impl Options {
     pub fn kernel_words(&self) -> Vec<String> {
         VARIABLES
             .iter()
-            .filter(|variable| variable.whose == For::Kernel)
+            .filter(|variable| variable.whose == For::Kernel || variable.name == "BUG")
             .filter(|variable| self.get(variable.name) != variable.default)
             .map(|variable| {
                 format!(
@@ -282,6 +335,7 @@ impl Variable {
             Known::Words(words) => words.contains(&value),
             Known::Memory => mebibytes(value).is_some_and(|size| MEMORY_MIB.contains(&size)),
             Known::Port => value.parse::<u16>().is_ok_and(|port| port != 0),
+            Known::Count => value.parse().is_ok_and(|count| COUNTS.contains(&count)),
             Known::Text => !value.contains(['\n', '\r', '\0']),
         };
         if good {
@@ -299,6 +353,7 @@ impl Variable {
             Known::Words(words) => words.join(" "),
             Known::Memory => "64M to 8G, with the suffix M or G".to_owned(),
             Known::Port => "1 to 65535".to_owned(),
+            Known::Count => format!("{} to {}", COUNTS.start(), COUNTS.end()),
             Known::Text => "any text on one line".to_owned(),
         }
     }
@@ -348,6 +403,14 @@ mod tests {
             assert_eq!(options.get(variable.name), variable.default);
         }
         assert!(options.kernel_words().is_empty());
+    }
+
+    #[test]
+    fn a_variable_is_put_back_by_an_empty_value() {
+        let changed = options(&[("BUG", "no-dsb"), ("MODEL", "strict")]).unwrap();
+        assert_eq!(changed.kernel_words(), ["model=strict", "bug=no-dsb"]);
+        let back = changed.with("BUG", "").and_then(|it| it.with("MODEL", ""));
+        assert_eq!(back, options(&[]));
     }
 
     #[test]
@@ -409,6 +472,29 @@ mod tests {
         for bad in ["0", "65536", "-1", "gdb"] {
             assert!(options(&[("GDB_PORT", bad)]).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_count_is_a_whole_number_from_1_on() {
+        for good in ["1", "10000000", "1000000000000"] {
+            assert!(options(&[("OPS", good)]).is_ok(), "{good}");
+        }
+        for bad in [
+            "0",
+            "-1",
+            "1.5",
+            "1_000",
+            "10M",
+            "1e6",
+            "1000000000001",
+            "few",
+        ] {
+            assert!(options(&[("OPS", bad)]).is_err(), "{bad}");
+        }
+        assert_eq!(
+            options(&[("DURATION", "10s")]).unwrap_err().to_string(),
+            "REFUSED: unknown DURATION '10s'; known: 1 to 1000000000000"
+        );
     }
 
     #[test]

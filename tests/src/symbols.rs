@@ -139,7 +139,7 @@ impl Tables {
 }
 
 /// A legacy-mangled name without the hash that tells two compilations apart.
-fn without_hash(name: &str) -> &str {
+pub fn without_hash(name: &str) -> &str {
     match name.rsplit_once("::h") {
         Some((rest, hash)) if hash.len() == 16 && is_hex(hash.as_bytes()) => rest,
         _ => name,

@@ -8,6 +8,33 @@ use std::process::{Command, Stdio};
 /// not touch the FP registers, of which it saves none.
 pub const TARGET: &str = "aarch64-unknown-none-softfloat";
 
+/// What the kernel is built with. Each has a directory of its own below `target`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Build {
+    /// Nothing but the kernel.
+    Plain,
+    /// The oracle.
+    Oracle,
+    /// All planted bugs, and the oracle.
+    Bugs,
+}
+
+impl Build {
+    /// What it is called.
+    pub fn name(self) -> &'static str {
+        self.feature().unwrap_or("plain")
+    }
+
+    /// The feature of the package `kernel`, and the directory.
+    fn feature(self) -> Option<&'static str> {
+        match self {
+            Self::Plain => None,
+            Self::Oracle => Some("oracle"),
+            Self::Bugs => Some("bugs"),
+        }
+    }
+}
+
 /// The project's directories.
 #[derive(Clone, Debug)]
 pub struct Workspace {
@@ -58,9 +85,17 @@ impl Workspace {
         })
     }
 
-    /// The kernel's image.
-    pub fn image(&self) -> PathBuf {
-        self.target.join(TARGET).join("release").join("kernel")
+    /// The kernel's image of that build.
+    pub fn image_of(&self, build: Build) -> PathBuf {
+        let target = self.target_of(build);
+        target.join(TARGET).join("release").join("kernel")
+    }
+
+    /// Where that build is made.
+    fn target_of(&self, build: Build) -> PathBuf {
+        build
+            .feature()
+            .map_or_else(|| self.target.clone(), |name| self.target.join(name))
     }
 
     /// Where the log of a test is kept, so that it can be read afterwards.
@@ -88,32 +123,29 @@ impl Workspace {
         cargo(&self.root)
     }
 
-    /// Builds the kernel's image.
+    /// Builds an image of the kernel.
     ///
     /// # Errors
     /// If it does not build; cargo has then said why.
-    pub fn build_kernel(&self) -> Result<PathBuf> {
-        if !self.image().exists() {
-            eprintln!("lull: building the kernel");
+    pub fn build(&self, build: Build) -> Result<PathBuf> {
+        let image = self.image_of(build);
+        let with = build.feature();
+        if !image.exists() {
+            let with = with.map(|name| format!(" with feature {name}"));
+            eprintln!("lull: building the kernel{}", with.unwrap_or_default());
         }
-        let status = self
-            .cargo()
-            .args([
-                "build",
-                "-q",
-                "--release",
-                "-p",
-                "kernel",
-                "--target",
-                TARGET,
-            ])
-            .stdin(Stdio::null())
-            .status()
-            .doing("run cargo")?;
+        let mut command = self.cargo();
+        command.args(["build", "-q", "--release", "-p", "kernel"]);
+        command.args(["--target", TARGET]);
+        if let Some(feature) = with {
+            command.args(["--features", feature, "--target-dir"]);
+            command.arg(self.target_of(build));
+        }
+        let status = command.stdin(Stdio::null()).status().doing("run cargo")?;
         if !status.success() {
             return Err(Failure::error("the kernel does not build"));
         }
-        Ok(self.image())
+        Ok(image)
     }
 }
 
@@ -164,6 +196,23 @@ mod tests {
         ]});
         let publishable: Vec<_> = packages(&metadata).iter().map(|p| p.publishable).collect();
         assert_eq!(publishable, [true, false, true]);
+    }
+
+    #[test]
+    fn each_build_has_a_directory_of_its_own() {
+        let workspace = Workspace {
+            root: "/w".into(),
+            target: "/w/target".into(),
+            packages: vec![],
+        };
+        let image = |build| workspace.image_of(build);
+        let rest = "aarch64-unknown-none-softfloat/release/kernel";
+        assert_eq!(image(Build::Plain), Path::new("/w/target").join(rest));
+        assert_eq!(
+            image(Build::Oracle),
+            Path::new("/w/target/oracle").join(rest)
+        );
+        assert_eq!(image(Build::Bugs), Path::new("/w/target/bugs").join(rest));
     }
 
     #[test]

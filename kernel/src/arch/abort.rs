@@ -17,6 +17,10 @@ pub(super) fn handle(frame: &mut ExceptionFrame) -> bool {
     };
     fault::tell_before(&fault);
     if is_spurious(&fault) {
+        #[cfg(feature = "oracle")]
+        if let Some(address) = fault.address() {
+            crate::event!(SpuriousFault(address));
+        }
         warn_of_spurious(&fault);
         // The entry may have been stored by this CPU with its barriers still owed. The exception
         // return is the ISB; without the DSB before it the same access may fault again

@@ -1,7 +1,7 @@
 //! This CPU: what it can do, its own block of data, its interrupt masks, the current task; and the
 //! blocks of the others.
 
-use super::image;
+use super::{image, lock};
 use crate::trace::{self, Counters};
 use aarch64_cpu::registers::{
     CONTEXTIDR_EL1, DAIF, ID_AA64ISAR0_EL1, ID_AA64MMFR0_EL1, ID_AA64MMFR1_EL1, ID_AA64MMFR2_EL1,
@@ -161,7 +161,9 @@ pub(super) fn init(cpu: usize, stack_bottom: VirtAddr) {
 
 /// Says that this CPU is set up. Whoever sees it online sees what it did before, too.
 pub(super) fn set_online() {
-    this_cpu().online.store(true, Release);
+    let online = &this_cpu().online;
+    lock::releases(online);
+    online.store(true, Release);
     ONLINE.fetch_add(1, Release);
 }
 
@@ -169,6 +171,11 @@ pub(super) fn set_online() {
 #[must_use]
 pub fn count() -> usize {
     ONLINE.load(Acquire)
+}
+
+/// The caller has waited until CPU `cpu` was online.
+pub(super) fn acquired_online(cpu: usize) {
+    lock::acquired(&CPUS[cpu].online);
 }
 
 /// The block of the CPU with the number `cpu`, online or not; `None` from [`MAX_CPUS`] on.
@@ -211,6 +218,12 @@ impl PerCpu {
     #[must_use]
     pub fn is_online(&self) -> bool {
         self.online.load(Acquire)
+    }
+
+    /// Whether the CPU has stopped for good.
+    #[must_use]
+    pub fn has_stopped(&self) -> bool {
+        self.stopped.load(Acquire)
     }
 
     /// The stack that SP is to be in: what exception entry compares it with.

@@ -44,12 +44,28 @@ impl Entry {
         Descriptor::from_bits(self.slot.load(Ordering::Relaxed))
     }
 
+    /// The entry as the oracle is told of it.
+    #[cfg(feature = "oracle")]
+    pub fn told(self, va: VirtAddr, level: Level, value: Descriptor) -> mmu_oracle::event::Entry {
+        mmu_oracle::event::Entry {
+            address: self.pa,
+            va,
+            level,
+            asid: 0,
+            value,
+        }
+    }
+
     /// Stores `new`, which maps `va` at `level`; `old` is what the entry held, for the record.
     ///
     /// The store alone guarantees nothing to anyone: `mm::lazy` and `mm::tlb` say what must follow
     /// it.
     #[inline]
     pub fn store(self, va: VirtAddr, level: Level, old: Descriptor, new: Descriptor) {
+        // A handler that stores to the same entry, or a task that is switched to, must not be told
+        // of before.
+        #[cfg(feature = "oracle")]
+        let _masked = super::cpu::mask_interrupts();
         self.slot.store(new.bits(), Ordering::Relaxed);
         emit(Kind::Store {
             entry: self.pa,

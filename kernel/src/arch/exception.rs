@@ -3,6 +3,7 @@
 use super::cpu::{EMERGENCY_STACK_SIZE, PerCpu, STACK_SIZE};
 use super::frame::{ExceptionFrame, Kind, Origin};
 use super::{abort, counters, exit, interrupt, semihosting::DebugChannel};
+use crate::event;
 use aarch64_cpu::registers::{VBAR_EL1, Writeable};
 use core::arch::{asm, global_asm};
 use core::fmt::Write;
@@ -52,6 +53,7 @@ pub fn is_entry_return_address(address: u64) -> bool {
 /// Called by `vectors.s` for every exception; returning resumes what was interrupted.
 #[unsafe(no_mangle)]
 extern "C" fn exception_dispatch(frame: &mut ExceptionFrame) {
+    event!(ExceptionEntry);
     let by_kernel = frame.origin() == Origin::Kernel && !frame.left_its_stack();
     match frame.kind() {
         Kind::Synchronous if by_kernel && abort::handle(frame) => {}
@@ -61,6 +63,8 @@ extern "C" fn exception_dispatch(frame: &mut ExceptionFrame) {
         }
         _ => fatal(frame),
     }
+    // Of the CPU that the task is on by now, which need not be the one that took the exception.
+    event!(ExceptionReturn { to_el0: false });
 }
 
 /// Ends the machine with a report.

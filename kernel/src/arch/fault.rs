@@ -2,9 +2,9 @@
 
 use super::cpu;
 use super::frame::ExceptionFrame;
+use super::lock::Mutex;
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use spin::Mutex;
 use vmsa::esr::{ExceptionClass, FaultStatus};
 use vmsa::{Esr, VirtAddr};
 

@@ -5,6 +5,7 @@
 
 use super::fault::Fault;
 use super::frame::ExceptionFrame;
+use crate::event;
 use core::arch::asm;
 use vmsa::esr::ExceptionClass;
 use vmsa::{Esr, VirtAddr};
@@ -61,6 +62,32 @@ fn outcome<T>(value: T, esr: u64, far: u64) -> Result<T, Fault> {
     }
 }
 
+/// A load that may fault.
+macro_rules! load {
+    ($type:ident, $load:literal, $address:expr) => {{
+        let (value, esr, far): (u64, u64, u64);
+        // SAFETY: the load may fault, and then goes on at label 3 with x1 set. What it loads from
+        // is not memory that Rust knows more of than its bytes. No `readonly`: the hooks that hear
+        // of a fault write to memory.
+        unsafe {
+            asm!(
+                "mov x1, xzr",
+                concat!("2: ", $load),
+                "3:",
+                ".pushsection .ex_table, \"a\"",
+                ".balign 8",
+                ".quad 2b, 3b",
+                ".popsection",
+                inout("x0") $address.as_u64() => value,
+                out("x1") esr,
+                out("x2") far,
+                options(nostack, preserves_flags),
+            );
+        }
+        outcome(value as $type, esr, far)
+    }};
+}
+
 /// Defines a load and a store of one size.
 macro_rules! probes {
     ($type:ident, $read:ident, $load:literal, $write:ident, $store:literal) => {
@@ -74,26 +101,11 @@ macro_rules! probes {
         /// The fault that the load took.
         #[inline(never)]
         pub fn $read(address: VirtAddr) -> Result<$type, Fault> {
-            let (value, esr, far): (u64, u64, u64);
-            // SAFETY: the load may fault, and then goes on at label 3 with x1 set. What it
-            // loads from is not memory that Rust knows more of than its bytes. No `readonly`: the
-            // hooks that hear of a fault write to memory.
-            unsafe {
-                asm!(
-                    "mov x1, xzr",
-                    concat!("2: ", $load),
-                    "3:",
-                    ".pushsection .ex_table, \"a\"",
-                    ".balign 8",
-                    ".quad 2b, 3b",
-                    ".popsection",
-                    inout("x0") address.as_u64() => value,
-                    out("x1") esr,
-                    out("x2") far,
-                    options(nostack, preserves_flags),
-                );
-            }
-            outcome(value as $type, esr, far)
+            event!(Access {
+                va: address,
+                access: event::Access::Read,
+            });
+            load!($type, $load, address)
         }
 
         /// Stores to `address`, by one instruction.
@@ -108,6 +120,10 @@ macro_rules! probes {
         /// The fault that the store took; nothing was written.
         #[inline(never)]
         pub unsafe fn $write(address: VirtAddr, value: $type) -> Result<(), Fault> {
+            event!(Access {
+                va: address,
+                access: event::Access::Write,
+            });
             let (esr, far): (u64, u64);
             // SAFETY: as for the load; the caller vouches for what a store that succeeds does.
             unsafe {
@@ -160,6 +176,17 @@ probes!(
     "str x3, [x0]"
 );
 
+/// As [`probe_read_u64`], in a race with whoever unmaps the address. The oracle, which asks what is
+/// guaranteed, is not told: here nothing is, and either outcome is right.
+///
+/// # Errors
+///
+/// The fault that the load took.
+#[inline(never)]
+pub fn race_read_u64(address: VirtAddr) -> Result<u64, Fault> {
+    load!(u64, "ldr x0, [x0]", address)
+}
+
 /// Calls `address` as an `extern "C" fn() -> u64`, and gives its result.
 ///
 /// Only the fetch of the first instruction is survived: what the code does later is its own.
@@ -174,6 +201,10 @@ probes!(
 /// The fault that the fetch took.
 #[inline(never)]
 pub unsafe fn probe_execute(address: VirtAddr) -> Result<u64, Fault> {
+    event!(Access {
+        va: address,
+        access: event::Access::Execute,
+    });
     let (value, esr, far): (u64, u64, u64);
     // SAFETY: the caller vouches for the function, which keeps to the procedure call standard;
     // if it can't be fetched, the fault is found by the return address and goes on at label 3.

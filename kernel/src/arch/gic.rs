@@ -5,6 +5,7 @@
 //! is, and the crate's driver for it is one value: CPUs take turns with it.
 
 use super::cpu::{self, MAX_CPUS};
+use super::lock::Mutex;
 use arm_gic::gicv2::{self, GicV2};
 use arm_gic::gicv3::{self, GicCpuInterface, GicV3, SgiTarget, SgiTargetGroup};
 use arm_gic::{IntId, InterruptGroup, UniqueMmioPointer};
@@ -12,7 +13,7 @@ use core::arch::asm;
 use core::fmt;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use spin::{Mutex, Once};
+use spin::Once;
 use vmsa::VirtAddr;
 
 /// Where the controller is, as the device tree says, and mapped as Device memory.

@@ -9,6 +9,7 @@
 
 pub mod barrier;
 pub mod entry;
+pub mod lock;
 pub mod record;
 pub mod tlbi;
 

@@ -1,11 +1,35 @@
-//! Gives each event its CPU, task and time, and hands it to `trace`.
+//! Gives each event its CPU, task and time, and hands it to `trace`; with the feature `oracle` also
+//! to the oracle, which hears of more.
+
+#[cfg(feature = "oracle")]
+mod tell;
+
+#[cfg(feature = "oracle")]
+pub use tell::tell;
 
 use crate::trace::{self, Event, Kind};
+
+/// Tells the oracle what happened, or is about to: an expression of type `mmu_oracle::Kind`, whose
+/// variants can be named in it, as `mmu_oracle::event` can. Without the feature `oracle` it is
+/// nothing, and the expression is not evaluated.
+#[macro_export]
+macro_rules! event {
+    ($kind:expr) => {
+        #[cfg(feature = "oracle")]
+        {
+            #[allow(unused_imports, reason = "some events need none of it")]
+            use mmu_oracle::event::{self, Kind::*};
+            $crate::arch::record::tell($kind);
+        }
+    };
+}
 
 /// Counts an event, and records it where a recording is under way.
 #[inline(always)]
 pub(super) fn emit(kind: Kind) {
     super::counters::count(&kind);
+    #[cfg(feature = "oracle")]
+    tell::pass_on(&kind);
     note(kind);
 }
 

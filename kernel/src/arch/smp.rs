@@ -2,7 +2,8 @@
 
 use super::device_tree::{Conduit, DeviceTree};
 use super::psci::{self, Error as PsciError};
-use super::{cpu, exception, gic, interrupt, time};
+use super::{cpu, exception, gic, interrupt, lock, time};
+use crate::event;
 use aarch64_cpu::registers::{Readable, TTBR1_EL1};
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
@@ -122,6 +123,12 @@ pub unsafe fn start(
     // SAFETY: the root is the one in use, and the caller vouches for the stack. PSCI refuses to turn
     // on what is on.
     let start = unsafe { boot::prepare_secondary(cpu, root, stack + STACK_SIZE, secondary) };
+    // The one that `boot` has just issued.
+    event!(Barrier(event::Barrier::Dsb(
+        event::Domain::InnerShareable,
+        event::Orders::All,
+    )));
+    lock::releases(&ENTRIES[cpu]);
     psci::cpu_on(
         conduit,
         machine.cpus[cpu],
@@ -139,6 +146,7 @@ pub unsafe fn start(
         }
         core::hint::spin_loop();
     }
+    cpu::acquired_online(cpu);
     Ok(())
 }
 
@@ -147,7 +155,12 @@ extern "C" fn secondary(cpu: usize) -> ! {
     // First what makes anything that goes wrong from here on show itself.
     cpu::init(cpu, VirtAddr::from_ptr(STACKS[cpu].load(Ordering::Relaxed)));
     cpu::set_current_task(core::ptr::null(), 0);
+    event!(Online);
+    lock::acquired(&ENTRIES[cpu]);
     exception::init();
+    // The one that this issues. What went before it used the stack alone, which the CPU could not
+    // look up before it was turned on.
+    event!(Barrier(event::Barrier::Isb));
     cpu::unmask_serror();
     if let Err(error) = interrupt::init_cpu() {
         panic!("CPU {cpu}: {error}");

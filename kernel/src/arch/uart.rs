@@ -4,6 +4,7 @@
 //! semihosting instead: never lost, only slow.
 
 use super::cpu::{self, InterruptsMasked};
+use super::lock::Mutex;
 use super::semihosting::DebugChannel;
 use arm_pl011_uart::{
     DataBits, LineConfig, PL011Registers, Parity, StopBits, Uart, UniqueMmioPointer,
@@ -12,7 +13,6 @@ use core::fmt::{self, Write};
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
 use log::{Level, LevelFilter, Log, Metadata, Record};
-use spin::Mutex;
 use vmsa::VirtAddr;
 
 /// The rate of `UARTCLK` on the `virt` board in Hz (`apb-pclk` in its device tree).
@@ -156,13 +156,13 @@ macro_rules! println {
     ($($text:tt)*) => { $crate::arch::uart::print(format_args!("{}\n", format_args!($($text)*))) };
 }
 
-/// Something that is shown each message before it is printed.
-pub type Tap = fn(Level, &fmt::Arguments<'_>);
+/// Something that is shown each message, and says whether it is to be printed as well.
+pub type Tap = fn(Level, &fmt::Arguments<'_>) -> bool;
 
-/// What kernel tests read messages through.
+/// What reads messages: kernel tests, and random operation.
 static TAP: Mutex<Option<Tap>> = Mutex::new(None);
 
-/// Sets or takes away what is shown each message; gives back what was there. For tests of reports.
+/// Sets or takes away what is shown each message; gives back what was there.
 pub fn set_tap(tap: Option<Tap>) -> Option<Tap> {
     let _masked = cpu::mask_interrupts();
     core::mem::replace(&mut *TAP.lock(), tap)
@@ -189,8 +189,8 @@ impl Log for Messages {
             let _masked = cpu::mask_interrupts();
             *TAP.lock()
         };
-        if let Some(tap) = tap {
-            tap(record.level(), record.args());
+        if tap.is_some_and(|tap| !tap(record.level(), record.args())) {
+            return;
         }
         let prefix = match record.level() {
             // A report of many lines has a head of its own.

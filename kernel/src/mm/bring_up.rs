@@ -6,6 +6,8 @@
 //! allocator's. The linear map is whole before the allocator opens, so taking a page out of it
 //! later never needs a page.
 
+#[cfg(feature = "oracle")]
+use super::snapshot;
 use super::{
     debug_pagealloc::{self, History},
     kasan,
@@ -33,6 +35,9 @@ pub struct Options {
     /// `RODATA=full`: the linear map is made of pages, so that the alias of read-only memory can be
     /// read-only.
     pub rodata_full: bool,
+    /// What the oracle is to know of the CPUs.
+    #[cfg(feature = "oracle")]
+    pub oracle: crate::oracle::Config,
 }
 
 /// What the device tree says of the machine, as far as it matters here.
@@ -44,6 +49,9 @@ pub struct Machine<'a> {
     pub device_tree: &'a Range<PhysAddr>,
     /// Device registers.
     pub devices: &'a [Range<PhysAddr>],
+    /// `trace=`: the file on the host that takes every event.
+    #[cfg(feature = "oracle")]
+    pub trace: Option<&'a str>,
 }
 
 /// Why memory could not be brought up.
@@ -57,6 +65,9 @@ pub enum Error {
     TooManyDevices,
     /// The tables could not be built.
     Tables(page_table::Error),
+    /// The file for the trace could not be made.
+    #[cfg(feature = "oracle")]
+    Trace(&'static str),
 }
 
 impl From<page_table::Error> for Error {
@@ -81,6 +92,8 @@ impl fmt::Display for Error {
             Self::TooManyDevices => {
                 f.write_str("there are more devices than the address space has room for")
             }
+            #[cfg(feature = "oracle")]
+            Self::Trace(why) => write!(f, "the trace could not be made: {why}"),
             Self::Tables(error) => write!(f, "the page tables could not be built: {error}"),
         }
     }
@@ -171,10 +184,20 @@ pub fn bring_up(handover: &Handover, machine: Machine<'_>, options: Options) -> 
     } else {
         0
     };
+    #[cfg(feature = "oracle")]
+    let oracle_pages = snapshot::pages(
+        machine
+            .ram
+            .iter()
+            .map(|ram| frames(ram).count() as u64)
+            .sum(),
+    );
+    #[cfg(not(feature = "oracle"))]
+    let oracle_pages = 0;
     let main = frames(main);
     let metadata = main
         .end
-        .checked_sub(meta_pages + history_pages)
+        .checked_sub(meta_pages + history_pages + oracle_pages)
         .ok_or(Error::TooSmall)?..main.end;
     if metadata.start <= window.start {
         return Err(Error::TooSmall);
@@ -240,6 +263,15 @@ pub fn bring_up(handover: &Handover, machine: Machine<'_>, options: Options) -> 
     // SAFETY: this function alone uses the identity map, and is through with it.
     unsafe { boot::drop_identity_map() };
     linear_map::adopt(root, page_granular);
+    // From here on every change is judged.
+    #[cfg(feature = "oracle")]
+    snapshot::begin(
+        frame(metadata.end - oracle_pages)?,
+        oracle_pages,
+        options.oracle,
+        machine.trace,
+    )
+    .map_err(Error::Trace)?;
 
     open(
         frame(lowest)?,

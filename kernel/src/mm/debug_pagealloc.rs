@@ -15,8 +15,8 @@ use super::{
 };
 use crate::{
     arch::{backtrace, record::span},
-    task,
-    task::lock::SpinLock,
+    event,
+    task::{self, lock::SpinLock},
     warning,
 };
 use core::{
@@ -142,6 +142,10 @@ fn allocated(pages: Pages<'_>, at: &'static Location<'static>) {
 fn freed(pages: Pages<'_>, at: &'static Location<'static>) {
     if POISONS.load(Ordering::Relaxed) {
         for (first, count) in pages.runs() {
+            #[cfg(feature = "oracle")]
+            (0..count)
+                .filter_map(|n| first.checked_add(n))
+                .for_each(linear_map::tell_written);
             let start = linear_map::virt(first.start()).as_mut_ptr::<u8>();
             // SAFETY: the pages are in the linear map, and their user has given them up.
             unsafe { start.write_bytes(POISON, (count * PAGE_SIZE) as usize) };
@@ -158,6 +162,10 @@ fn freed(pages: Pages<'_>, at: &'static Location<'static>) {
 /// Looks whether somebody wrote to a page while it was free (check_poison_mem in Linux).
 fn check_poison(frame: Frame) {
     let start = linear_map::virt(frame.start());
+    event!(Access {
+        va: start,
+        access: event::Access::Read,
+    });
     // SAFETY: the page is in the linear map again, and its new user does not have it yet.
     let words =
         unsafe { core::slice::from_raw_parts(start.as_ptr::<u64>(), PAGE_SIZE as usize / 8) };

@@ -12,7 +12,7 @@ use super::{
     page_alloc::{self, OutOfMemory},
     page_table,
 };
-use crate::task::lock::SpinLock;
+use crate::{event, task::lock::SpinLock};
 use core::{
     alloc::{GlobalAlloc, Layout},
     ptr::NonNull,
@@ -69,6 +69,10 @@ impl Growing {
             Ok(())
         });
         mapped.unwrap_or_else(|error| unreachable!("the heap's tables were prepared: {error}"));
+        event!(Access {
+            va: range.start(),
+            access: event::Access::Write,
+        });
         let bytes = range.bytes() as usize;
         if self.mapped == 0 {
             // SAFETY: the range is mapped, nobody else's, and stays so.

@@ -51,7 +51,7 @@ pub enum Step {
 
 impl Machine {
     /// Waits for the machine, and makes it as at boot: default model and backend, a CPU that has
-    /// everything, a task that is in no section.
+    /// everything but FEAT_ETS2, a task that is in no section.
     pub fn take() -> Self {
         let held = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
         // A test that failed may have left anything, where all tests run on one thread.
@@ -59,6 +59,7 @@ impl Machine {
         lazy::reset();
         let machine = Self { _held: held };
         machine.choose(Model::TwoCounters, Backend::Barriers);
+        lazy::count_on_ets2(false);
         machine.has(true, true);
         machine
     }

@@ -13,6 +13,8 @@ mod ktests;
 use super::sequence::{Removed, Sequence};
 use crate::{
     arch::{barrier, entry::Entry, record::note},
+    bug::{Bug, planted},
+    event,
     task::{
         self,
         deferred::{PendingFlush, QueuedStore},
@@ -23,12 +25,12 @@ use crate::{
 };
 use core::{
     fmt,
-    sync::atomic::{AtomicU8, AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
 };
 pub use lazy_mmu::{
     ArchCall, Call, LazyMmu, LazyMmuState, Model, Pause, Section, Token, Transition, Warning,
 };
-use vmsa::{Descriptor, Level, PageRange, VirtAddr};
+use vmsa::{Attributes, Descriptor, Level, PageRange, VirtAddr};
 
 /// What is deferred inside a lazy section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -78,6 +80,20 @@ const DEFAULT_MODEL: u8 = {
     }
     i as u8
 };
+
+/// FEAT_ETS2 is counted on.
+static ETS2: AtomicBool = AtomicBool::new(false);
+
+/// Counts on FEAT_ETS2 from now on, or does not: the CPUs have it, or it is assumed that they do.
+pub fn count_on_ets2(on: bool) {
+    ETS2.store(on, Ordering::Relaxed);
+}
+
+/// Whether FEAT_ETS2 is counted on.
+#[inline]
+pub fn ets2() -> bool {
+    ETS2.load(Ordering::Relaxed)
+}
 
 /// The model whose rules hold.
 #[inline]
@@ -138,6 +154,13 @@ pub fn reset() -> bool {
     let clean = task.lazy_mmu_state.get() == LazyMmuState::new() && task.deferred.is_empty();
     pay();
     task.lazy_mmu_state.set(LazyMmuState::new());
+    // What was left open is closed without a call.
+    event!(Lazy {
+        call: event::LazyCall::Disable,
+        sections: 0,
+        pauses: 0,
+        flushed: true,
+    });
     clean
 }
 
@@ -174,6 +197,11 @@ impl LazyMmu for Current {
             // The state says that the mode is on; there is nothing else to switch (Linux on arm64:
             // an empty function).
             ArchCall::Enter => {}
+            ArchCall::Flush if planted(Bug::NoInnerFlush) => {}
+            ArchCall::Flush if planted(Bug::InnerLeaveEnds) => {
+                pay();
+                self.set_state(LazyMmuState::new());
+            }
             ArchCall::Leave | ArchCall::Flush => pay(),
         }
     }
@@ -185,6 +213,17 @@ impl LazyMmu for Current {
 
     #[inline]
     fn observe(&self, call: Call, state: LazyMmuState, transition: Transition) {
+        event!(Lazy {
+            call: match call {
+                Call::Enable => event::LazyCall::Enable,
+                Call::Disable => event::LazyCall::Disable,
+                Call::Pause => event::LazyCall::Pause,
+                Call::Resume => event::LazyCall::Resume,
+            },
+            sections: state.leaked(model()),
+            pauses: state.leaked_pauses(model()),
+            flushed: matches!(transition.arch, Some(ArchCall::Leave | ArchCall::Flush)),
+        });
         note(Kind::Lazy {
             call,
             state,
@@ -265,9 +304,13 @@ pub fn store_leaf(entry: Entry, va: VirtAddr, old: Descriptor, new: Descriptor) 
         }
         Backend::Stores => {}
     }
+    if planted(Bug::BarrierBeforeStore) && new.is_valid() {
+        owe_barriers();
+        return entry.store(va, Level::L3, old, new);
+    }
     entry.store(va, Level::L3, old, new);
     preempt_point();
-    if new.is_valid() {
+    if needs_barriers(new) {
         owe_barriers();
     }
     // An entry made invalid owes nothing: the barriers of its TLBI sequence are the ones it needs,
@@ -286,7 +329,7 @@ pub fn store_block(entry: Entry, va: VirtAddr, old: Descriptor, new: Descriptor)
             .for_each(|page| flush_before_reuse(page, new));
     }
     entry.store(va, Level::L2, old, new);
-    if new.is_valid() {
+    if needs_barriers(new) {
         owe_barriers();
     }
 }
@@ -294,13 +337,21 @@ pub fn store_block(entry: Entry, va: VirtAddr, old: Descriptor, new: Descriptor)
 /// Reads a leaf of a live kernel table. Memory tells the truth but under the backend `stores`: there
 /// an entry that was changed in the open section still reads as it was.
 #[inline]
-pub fn load_leaf(entry: Entry) -> Descriptor {
-    entry.load()
+pub fn load_leaf(entry: Entry, _va: VirtAddr) -> Descriptor {
+    let value = entry.load();
+    event!(EntryRead(entry.told(_va, Level::L3, value)));
+    value
 }
 
 /// Clears a leaf and returns what it held: its last value, queued or not.
 #[inline]
 pub fn take_leaf(entry: Entry, va: VirtAddr) -> Descriptor {
+    if planted(Bug::StaleReadback) {
+        let stale = entry.load();
+        drain();
+        store_leaf(entry, va, entry.load(), Descriptor::INVALID);
+        return stale;
+    }
     if backend() == Backend::Stores
         && task::current()
             .deferred
@@ -313,6 +364,19 @@ pub fn take_leaf(entry: Entry, va: VirtAddr) -> Descriptor {
     let old = entry.load();
     store_leaf(entry, va, old, Descriptor::INVALID);
     old
+}
+
+/// Whether something must stand between the store of a leaf and its use on this CPU.
+///
+/// With FEAT_ETS2 nothing, for data: an access comes after the stores before it in the program, and
+/// then so do the walks that it makes (`1-I2V-STRx-none`, without any barrier: Forbidden). Neither
+/// the DSB nor the ISB is issued for such a leaf. An instruction fetch is no such access: a CPU may
+/// have fetched ahead, found the leaf invalid, and hold on to that until it synchronises. The model
+/// says nothing of fetches from fresh mappings, so what can be executed keeps both.
+#[inline]
+fn needs_barriers(new: Descriptor) -> bool {
+    const DATA: Attributes = Attributes::PXN.union(Attributes::UXN);
+    new.is_valid() && !(ets2() && new.attributes().contains(DATA))
 }
 
 /// The barriers after making a leaf valid: now, or at the end of the section.
@@ -329,15 +393,22 @@ fn owe_barriers() {
 fn emit_barriers() {
     // The store must be complete before a walk can be sure to see it (`1-I2V-ISB`, without the DSB:
     // Allowed) ...
-    barrier::dsb_ishst();
+    if !planted(Bug::NoDsb) {
+        barrier::dsb_ishst();
+    }
     // ... and the CPU may have found the entry invalid ahead of time, a result that it may use until
     // it synchronises (`1-I2V-DSB.ISHST`, without the ISB: Allowed without FEAT_ETS2). In this order.
-    barrier::isb();
+    if !planted(Bug::NoIsb) {
+        barrier::isb();
+    }
 }
 
 /// Makes good what the current task has put off.
 #[inline]
 fn pay() {
+    if planted(Bug::NeverFlushed) {
+        return;
+    }
     let deferred = &task::current().deferred;
     drain();
     if !deferred.flushes.is_empty() {
@@ -392,7 +463,7 @@ pub fn drain() {
     {
         entry.store(va, Level::L3, old, new);
         preempt_point();
-        if new.is_valid() {
+        if needs_barriers(new) {
             task.deferred.barriers.set(true);
         }
     }
@@ -461,7 +532,7 @@ fn flush_pending() {
 #[inline]
 fn flush_before_reuse(va: VirtAddr, new: Descriptor) {
     let task = task::current();
-    if !new.is_valid() {
+    if !new.is_valid() || planted(Bug::OaChange) {
         return;
     }
     let mut over = task

@@ -8,7 +8,12 @@ use super::{
     page_table::{Leaf, PageTable, TableMemory},
     tlb::{Flush, Removed},
 };
-use crate::arch::{entry::Entry, record::span};
+#[cfg(feature = "oracle")]
+use crate::event;
+use crate::{
+    arch::{entry::Entry, record::span},
+    bug::{Bug, planted},
+};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use vmsa::{Frame, PAGE_SIZE, PageRange, PhysAddr, VirtAddr};
 
@@ -73,9 +78,21 @@ impl TableMemory for Linear {
 
 /// Zeroes a page of RAM through the linear map. It must be the caller's, and mapped there.
 pub fn zero_page(page: Frame) {
+    #[cfg(feature = "oracle")]
+    tell_written(page);
     let start = virt(page.start()).as_mut_ptr::<u8>();
     // SAFETY: the caller owns the page, and the linear map maps it.
     unsafe { start.write_bytes(0, PAGE_SIZE as usize) };
+}
+
+/// Tells the oracle that a page is about to be written by its owner, through the linear map.
+#[cfg(feature = "oracle")]
+pub(super) fn tell_written(page: Frame) {
+    event!(FrameWritten(page.start()));
+    event!(Access {
+        va: virt(page.start()),
+        access: event::Access::Write,
+    });
 }
 
 /// Physical address of the live root.
@@ -118,6 +135,20 @@ pub fn set_direct_map_valid(pages: Pages<'_>, valid: bool) {
 pub(super) fn set_valid(ranges: impl Iterator<Item = PageRange> + Clone, pages: u64, valid: bool) {
     let _span = span("set_memory_valid");
     let kernel = kernel();
+    if planted(Bug::RemapNoBarrier) && valid {
+        // What the stores owe waits for the end of whatever section the caller has open.
+        for va in ranges.flat_map(PageRange::pages_iter) {
+            let _ = kernel.set_leaf(va, |entry| entry.with_valid(true));
+        }
+        return;
+    }
+    if planted(Bug::TlbiBeforeStore) && !valid {
+        let mut flush = Flush::begin(pages);
+        ranges
+            .clone()
+            .for_each(|range| flush.add(range, Removed::Leaves));
+        flush.finish();
+    }
     let section = lazy::section();
     for range in ranges.clone() {
         let change = |leaf: &Leaf| {
@@ -129,7 +160,7 @@ pub(super) fn set_valid(ranges: impl Iterator<Item = PageRange> + Clone, pages: 
             .change_leaves(&section, range, change)
             .unwrap_or_else(|error| unreachable!("mapped pages lost their leaves: {error}"));
     }
-    if !valid {
+    if !valid && !planted(Bug::TlbiBeforeStore) {
         let mut flush = Flush::begin(pages);
         ranges.for_each(|range| flush.add(range, Removed::Leaves));
         flush.finish();

@@ -1,7 +1,7 @@
 //! Memory management. Each file uses only those before it here, but for `vmalloc/` and
 //! `page_alloc/`, whose files are parts of one thing: `layout`, `ranges`, `page_alloc`, `sequence`,
 //! `lazy`, `tlb`, `page_table`, `linear_map`, `kasan`, `debug_pagealloc`, `vmalloc`, `set_memory`,
-//! `heap`, `dump`, `ptdump`, `explain`, `bring_up`.
+//! `heap`, `dump`, `ptdump`, `explain`, `snapshot`, `bring_up`.
 
 #[cfg(target_os = "none")]
 pub mod bring_up;
@@ -11,6 +11,8 @@ pub mod debug_pagealloc;
 pub mod dump;
 #[cfg(target_os = "none")]
 pub mod explain;
+#[cfg(all(feature = "oracle", target_os = "none"))]
+mod gallery_ktests;
 #[cfg(target_os = "none")]
 pub mod heap;
 pub mod kasan;
@@ -26,6 +28,8 @@ pub mod ranges;
 pub mod sequence;
 #[cfg(target_os = "none")]
 pub mod set_memory;
+#[cfg(all(feature = "oracle", target_os = "none"))]
+mod snapshot;
 #[cfg(target_os = "none")]
 pub mod stack;
 #[cfg(target_os = "none")]

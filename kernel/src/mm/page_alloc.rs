@@ -16,6 +16,8 @@ pub use error::{FreeError, OutOfMemory};
 pub type PageList = buddy::PageList<'static>;
 /// Blocks of any order of the kernel's allocator, as a chain.
 pub type BlockList = buddy::BlockList<'static>;
+#[cfg(feature = "oracle")]
+use crate::event;
 use crate::task::lock::SpinLock;
 use core::panic::Location;
 use spin::Once;
@@ -126,6 +128,8 @@ pub fn allocate(order: u8) -> Result<Frame, OutOfMemory> {
     let caller = Location::caller();
     injected_failure()?;
     let frame = BUDDY.get().ok_or(OutOfMemory)?.lock().allocate(order)?;
+    #[cfg(feature = "oracle")]
+    tell_allocated(Pages::Block(frame, order));
     if let Some(hooks) = HOOKS.get() {
         (hooks.allocated)(Pages::Block(frame, order), caller);
     }
@@ -145,6 +149,8 @@ pub fn allocate_list(count: u64) -> Result<PageList, OutOfMemory> {
         .ok_or(OutOfMemory)?
         .lock()
         .allocate_list(count)?;
+    #[cfg(feature = "oracle")]
+    tell_allocated(Pages::List(&list));
     // Of no pages the hooks would flush nothing, with all barriers.
     if let Some(hooks) = HOOKS.get()
         && count > 0
@@ -190,12 +196,22 @@ pub fn free(frame: Frame, order: u8) -> Result<(), FreeError> {
 fn give_back(frame: Frame, order: u8, caller: &'static Location<'static>) -> Result<(), FreeError> {
     let buddy = BUDDY.get().ok_or(FreeError::Reserved)?;
     let Some(hooks) = HOOKS.get() else {
+        #[cfg(feature = "oracle")]
+        {
+            buddy.lock().retire(frame, order)?;
+            tell_freed(Pages::Block(frame, order));
+            buddy.lock().release(frame, order);
+            return Ok(());
+        }
+        #[cfg(not(feature = "oracle"))]
         return buddy.lock().free(frame, order);
     };
     // Between the two locks the block is nobody's: it can't be allocated, and a second free of it
     // is refused.
     buddy.lock().retire(frame, order)?;
     (hooks.freed)(Pages::Block(frame, order), caller);
+    #[cfg(feature = "oracle")]
+    tell_freed(Pages::Block(frame, order));
     buddy.lock().release(frame, order);
     Ok(())
 }
@@ -221,7 +237,33 @@ pub fn free_list(list: PageList) {
     {
         (hooks.freed)(Pages::List(&list), Location::caller());
     }
+    #[cfg(feature = "oracle")]
+    tell_freed(Pages::List(&list));
     buddy.lock().release_list(list);
+}
+
+/// Tells the oracle of pages that have left the free lists: before the hooks, which change the
+/// tables for whoever has the pages now.
+#[cfg(feature = "oracle")]
+fn tell_allocated(pages: Pages<'_>) {
+    for (first, count) in pages.runs() {
+        event!(FramesAllocated(event::Frames {
+            first: first.start(),
+            count,
+        }));
+    }
+}
+
+/// Tells the oracle of pages that are about to enter the free lists: after the hooks, whose
+/// business it is that nobody can reach the pages any more, and before anybody can be given them.
+#[cfg(feature = "oracle")]
+fn tell_freed(pages: Pages<'_>) {
+    for (first, count) in pages.runs() {
+        event!(FramesFreed(event::Frames {
+            first: first.start(),
+            count,
+        }));
+    }
 }
 
 /// Whether a frame is free.

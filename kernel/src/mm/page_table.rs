@@ -14,7 +14,11 @@ mod ktests;
 mod offline;
 
 use super::{lazy, page_alloc::OutOfMemory};
-use crate::arch::{barrier, entry::Entry};
+use crate::{
+    arch::{barrier, entry::Entry},
+    bug::{Bug, planted},
+    event,
+};
 use core::fmt;
 use vmsa::{Descriptor, Frame, Kind, Level, PTRS_PER_TABLE, PageRange, PhysAddr, VirtAddr};
 
@@ -87,7 +91,7 @@ impl Leaf {
     /// What the entry holds.
     #[inline]
     pub fn get(&self) -> Descriptor {
-        lazy::load_leaf(self.entry)
+        lazy::load_leaf(self.entry, self.va)
     }
 
     /// Replaces `old`, which the entry holds, by `new`. Making an entry invalid, or changing a
@@ -172,7 +176,11 @@ impl<M: TableMemory> PageTable<M> {
         // Dropped on every way out: an error can't leave the section open (Linux's `fea18c686320`
         // mended one that did).
         let section = lazy::section();
-        self.change_leaves(&section, range, change)
+        let result = self.change_leaves(&section, range, change);
+        if planted(Bug::NoDisable) && result.is_err() {
+            core::mem::forget(section);
+        }
+        result
     }
 
     /// As [`apply_to_existing_page_range`](Self::apply_to_existing_page_range), in a section that
@@ -269,7 +277,7 @@ impl<M: TableMemory> PageTable<M> {
                 }
                 (_, None) => {
                     return Some((
-                        lazy::load_leaf(self.memory.entry(table, level.index(va))),
+                        lazy::load_leaf(self.memory.entry(table, level.index(va)), va),
                         level,
                     ));
                 }
@@ -320,6 +328,7 @@ impl<M: TableMemory> PageTable<M> {
                 self.memory.allocate(frames)?;
                 for frame in &*frames {
                     self.memory.zero(*frame);
+                    event!(TableAllocated(frame.start()));
                 }
                 // A walker may read a new table as soon as it can read the entry that leads there,
                 // so the zeroes go first. Between two stores that another observer reads DMB ISHST

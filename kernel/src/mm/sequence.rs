@@ -4,10 +4,13 @@
 //! with a part missing). A [`Sequence`] is one under way, as a value: it can't be forgotten
 //! half-way, and many ranges share its barriers.
 
-use crate::arch::{barrier, cpu, tlbi};
+use crate::{
+    arch::{barrier, cpu, tlbi},
+    bug::{Bug, planted},
+};
 use vmsa::{
     Level, PageRange,
-    tlbi::{MAX_TLBI_RANGE_PAGES, Operation, cover},
+    tlbi::{MAX_TLBI_RANGE_PAGES, Operand, Operation, RangeOperand, cover},
 };
 
 /// Above so many pages one TLBI of everything is cheaper than a TLBI for each, without
@@ -45,7 +48,9 @@ impl Sequence {
         // only if the store that changed it is complete, for all observers of the domain, before
         // the TLBI is issued: DSB ISHST. A DMB would not do (`4-V2I-DMB.ST+VAALE1IS+DSB.ISH+ISB`:
         // Allowed).
-        barrier::dsb_ishst();
+        if !planted(Bug::NoDsbBeforeTlbi) {
+            barrier::dsb_ishst();
+        }
         let limit = if cpu::features().tlbi_range {
             MAX_TLBI_RANGE_PAGES + 1
         } else {
@@ -63,9 +68,29 @@ impl Sequence {
         if self.everything {
             return;
         }
-        let leaves_alone = removed != Removed::Tables;
+        let range = match range.pages() {
+            2.. if planted(Bug::TlbiShort) => without_last(range),
+            _ => range,
+        };
+        let leaves_alone = removed != Removed::Tables || planted(Bug::TlbiLeafOnly);
         let hint = (removed == Removed::Leaves && cpu::features().ttl).then_some(Level::L3);
         for operation in cover(range, leaves_alone, hint, cpu::features().tlbi_range) {
+            if planted(Bug::TlbiRangeOdd) && range.pages() > 1 && is_of_a_page(operation) {
+                continue;
+            }
+            let operand = || operation.operand_bits().unwrap_or(0);
+            let operation = match hint {
+                _ if planted(Bug::TlbiUnshifted) => with_operand(operation, unshifted(operand())),
+                // VA[63:56] above VA[55:12].
+                _ if planted(Bug::TlbiUnmasked) => {
+                    with_operand(operation, operand() | range.start().as_u64() >> 12)
+                }
+                // Level 3 is 0b11, level 2 is 0b10.
+                Some(_) if planted(Bug::TlbiWrongLevel) => {
+                    with_operand(operation, operand() ^ 1 << level_hint_shift(operation))
+                }
+                _ => operation,
+            };
             tlbi::issue(operation);
         }
     }
@@ -74,9 +99,44 @@ impl Sequence {
     pub fn finish(self) {
         // DDI 0487, D8.16.1: a TLBI is complete, and every access that used what it invalidated is,
         // when a DSB ISH that the same CPU executes after it is.
-        barrier::dsb_ish();
+        if !planted(Bug::NoDsbAfterTlbi) {
+            barrier::dsb_ish();
+        }
         // The CPU itself may have translated ahead (`4-V2I-DSB.ISHST+VAALE1IS+DSB.ISH`, without
         // ISB: Allowed without FEAT_ETS2; instruction fetch needs it with FEAT_ETS2 too).
         barrier::isb();
     }
+}
+
+/// All pages of `range`, which has two or more, but the last: for a planted bug.
+fn without_last(range: PageRange) -> PageRange {
+    PageRange::new(range.start(), range.pages() - 1).unwrap_or(range)
+}
+
+/// Whether an operation names a single page.
+fn is_of_a_page(operation: Operation) -> bool {
+    matches!(operation, Operation::Vaae1is(_) | Operation::Vaale1is(_))
+}
+
+/// An operation whose operand a planted bug has computed.
+fn with_operand(operation: Operation, bits: u64) -> Operation {
+    use Operation::{Rvaae1is, Rvaale1is, Vaae1is, Vaale1is};
+    match operation {
+        Vaae1is(_) => Vaae1is(Operand::from_bits(bits)),
+        Vaale1is(_) => Vaale1is(Operand::from_bits(bits)),
+        Rvaae1is(_) => Rvaae1is(RangeOperand::from_bits(bits)),
+        Rvaale1is(_) => Rvaale1is(RangeOperand::from_bits(bits)),
+        other => other,
+    }
+}
+
+/// An operand for a page with `VA[43:0]` where `VA[55:12]` belongs.
+fn unshifted(operand: u64) -> u64 {
+    let field = (1 << 44) - 1;
+    operand & !field | operand << 12 & field
+}
+
+/// TTL of an operand: bits `[47:44]` with the granule in them, or `[38:37]` of one for a range.
+fn level_hint_shift(operation: Operation) -> u32 {
+    if is_of_a_page(operation) { 44 } else { 37 }
 }

@@ -16,7 +16,10 @@ use super::{
     tlb::{Flush, Removed},
     vmalloc::{self, AreaKind},
 };
-use crate::arch::record::span;
+use crate::{
+    arch::record::span,
+    bug::{Bug, planted},
+};
 use core::fmt;
 use vmsa::{Attributes, Frame, Level, PageRange, VirtAddr};
 
@@ -132,6 +135,9 @@ fn change_memory_common(
     // Nobody may believe that the pages are read-only before this is through, whatever the backend:
     // the flush is made here, at once, rather than left to the end of the section. It pays what the
     // section owes as well.
+    if planted(Bug::NoTlbiProtect) {
+        return Ok(());
+    }
     let mut flush = Flush::begin(if alias { 2 * pages } else { pages });
     if alias {
         for_each_run(range, |linear| flush.add(linear, Removed::Leaves));

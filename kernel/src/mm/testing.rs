@@ -11,7 +11,7 @@ use super::{
     vmalloc,
 };
 use crate::{
-    arch::{entry::Entry, uart},
+    arch::{entry::Entry, lock::Mutex, uart},
     ktest::Failure,
     trace::{self, Event},
 };
@@ -21,7 +21,6 @@ use core::{
     mem::MaybeUninit,
     sync::atomic::{AtomicU64, Ordering},
 };
-use spin::Mutex;
 use vmsa::{Attributes, Descriptor, Frame, Kind, Level, PAGE_SIZE, PageRange, VirtAddr};
 
 /// The value of a `Result`, or the end of the test.
@@ -108,11 +107,12 @@ impl Write for Text {
 
 /// What `action` logs, and what it returns.
 pub(crate) fn logged<R>(action: impl FnOnce() -> R) -> (String, R) {
-    fn tap(level: log::Level, text: &fmt::Arguments<'_>) {
+    fn tap(level: log::Level, text: &fmt::Arguments<'_>) -> bool {
         // What is formatted here may log again: that message is not captured.
         if let Some(mut messages) = MESSAGES.try_lock() {
             let _ = writeln!(messages, "{level}: {text}");
         }
+        true
     }
     MESSAGES.lock().length = 0;
     let before = uart::set_tap(Some(tap));
@@ -147,8 +147,9 @@ impl Usage {
     }
 }
 
-/// Another model and backend, until the value is dropped.
-pub(crate) struct Chosen(Model, Backend);
+/// Another model and backend, until the value is dropped, and every barrier that a CPU without
+/// FEAT_ETS2 needs.
+pub(crate) struct Chosen(Model, Backend, bool);
 
 impl Chosen {
     /// Chooses.
@@ -156,8 +157,9 @@ impl Chosen {
     /// # Errors
     /// When a section is open.
     pub(crate) fn new(model: Model, backend: Backend) -> Result<Self, Failure> {
-        let before = Self(lazy::model(), lazy::backend());
+        let before = Self(lazy::model(), lazy::backend(), lazy::ets2());
         lazy::choose(model, backend).map_err(|lazy::Busy| trouble("a section is open"))?;
+        lazy::count_on_ets2(false);
         Ok(before)
     }
 }
@@ -165,6 +167,7 @@ impl Chosen {
 impl Drop for Chosen {
     fn drop(&mut self) {
         lazy::choose(self.0, self.1).expect("a test closes what it opens");
+        lazy::count_on_ets2(self.2);
     }
 }
 
@@ -172,7 +175,7 @@ impl Drop for Chosen {
 static NEXT_REGION: AtomicU64 = AtomicU64::new(0xffff_a000_0000_0000);
 
 /// The start of 512 GiB of addresses that no table maps yet.
-pub(super) fn fresh_region() -> VirtAddr {
+pub(crate) fn fresh_region() -> VirtAddr {
     VirtAddr::new(NEXT_REGION.fetch_add(Level::L0.bytes(), Ordering::Relaxed))
         .expect("there are 64 of them")
 }
@@ -247,7 +250,8 @@ impl Scratch {
 
     fn store(&self, i: usize, new: Descriptor) {
         let entry = self.entries[i];
-        lazy::store_leaf(entry, self.address(i), lazy::load_leaf(entry), new);
+        let va = self.address(i);
+        lazy::store_leaf(entry, va, lazy::load_leaf(entry, va), new);
     }
 }
 
@@ -267,7 +271,7 @@ pub(super) fn frame_at(va: VirtAddr) -> Result<Frame, Failure> {
 }
 
 /// The entry of `va`'s leaf.
-pub(super) fn leaf_at(va: VirtAddr) -> Descriptor {
+pub(crate) fn leaf_at(va: VirtAddr) -> Descriptor {
     linear_map::kernel()
         .leaf(va)
         .map_or(Descriptor::INVALID, |(entry, _)| entry)
@@ -279,6 +283,6 @@ pub(super) fn is_page(entry: Descriptor) -> bool {
 }
 
 /// Bytes of `pages` pages.
-pub(super) const fn bytes(pages: u64) -> u64 {
+pub(crate) const fn bytes(pages: u64) -> u64 {
     pages * PAGE_SIZE
 }

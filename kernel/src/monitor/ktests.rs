@@ -13,6 +13,7 @@ use crate::{
         ptdump::Dump,
         vmalloc,
     },
+    oracle::{Rule, expect},
 };
 use alloc::{format, string::String};
 use vmsa::{Attributes, PAGE_SIZE, VirtAddr};
@@ -237,8 +238,9 @@ kernel_test! { "monitor", model_and_backend_are_chosen, {
         done("model two-counters")?;
         done("backend barriers")?;
         let section = lazy::section();
-        let model = refusal("model strict");
-        let backend = refusal("backend eager");
+        let (model, backend) = expect(&[Rule::SectionLeftOpen], || {
+            (refusal("model strict"), refusal("backend eager"))
+        });
         drop(section);
         check!(model?.contains("can't be changed now"));
         check!(backend?.contains("can't be changed now"));

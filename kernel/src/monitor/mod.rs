@@ -14,18 +14,19 @@ mod ktests;
 mod line;
 mod memory;
 mod state;
+mod stress;
 mod tables;
 mod test;
 
 pub use command::Failed;
 
-use crate::{arch::exit, println, tour};
+use crate::{arch::exit, oracle::Boundary, println, tour, verdict};
 use alloc::format;
 use command::{Command, List, command, refuse};
 use core::fmt;
 
 /// Every command, as `help` lists them.
-const COMMANDS: [Command; 19] = [
+const COMMANDS: [Command; 20] = [
     command("help", "", &[], "lists the commands", help),
     command(
         "tour",
@@ -147,6 +148,13 @@ const COMMANDS: [Command; 19] = [
         test::test,
     ),
     command(
+        "stress",
+        "seed=N ops=N",
+        &["seed=", "ops="],
+        "N random operations that the seed decides, each checked; see 'model' and 'backend'",
+        stress::stress,
+    ),
+    command(
         "exit",
         "[STATUS]",
         &[],
@@ -215,7 +223,11 @@ pub fn run(line: &str) -> Result<(), Failed> {
         Some(command) if command.arguments.is_empty() && !arguments.is_empty() => {
             Err(Failed::Usage)
         }
-        Some(command) => (command.run)(arguments),
+        Some(command) => {
+            let result = (command.run)(arguments);
+            let judged = verdict::at(Boundary::Command).map_err(|verdict::Broken| Failed::Told);
+            result.and(judged)
+        }
         None => {
             let names = List(&COMMANDS.each_ref().map(|command| command.name));
             refuse!("unknown command '{name}'; known: {names}")

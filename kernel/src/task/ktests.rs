@@ -18,6 +18,7 @@ use crate::{
         testing::{must, recorded},
         vmalloc,
     },
+    oracle::{self, Rule},
     trace::{Barrier, Event, Kind},
     warning,
 };
@@ -431,7 +432,10 @@ kernel_test! { "task", a_section_that_is_left_open_is_told, {
         0
     }
     let before = warning::count();
-    must!(spawn("leaves", leaves, 0)).join();
+    oracle::expect(&[Rule::SectionLeftOpen], || -> TestResult {
+        must!(spawn("leaves", leaves, 0)).join();
+        Ok(())
+    })?;
     check_eq!(warning::count(), before + 1);
     Ok(())
 } }

@@ -10,7 +10,7 @@ use crate::{
         cpu::{self, STACK_SIZE},
         switch::Context,
     },
-    warning,
+    event, warning,
 };
 use core::mem;
 use lazy_mmu::LazyMmuState;
@@ -119,6 +119,7 @@ pub fn exit(value: usize) -> ! {
             u8::from(!task.deferred.is_empty()),
         );
     }
+    event!(Boundary(event::Boundary::TaskExit));
     let mut locked = schedule::lock();
     locked.end(value);
     locked.switch();

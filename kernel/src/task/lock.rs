@@ -5,11 +5,11 @@
 //! as well needs [`preempt::mask_interrupts`] around it.
 
 use super::preempt::{self, Disabled};
+use crate::arch::lock::{Mutex, MutexGuard};
 use core::{
     ops::{Deref, DerefMut},
     sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
-use spin::{Mutex, MutexGuard};
 
 /// Data that one holder at a time can reach.
 #[derive(Debug)]

@@ -5,15 +5,19 @@ use super::{
     BOOT_TASK, Task, atomic, current, enter_interrupt,
     scheduler::{Cpus, Decision, Scheduler},
 };
-use crate::arch::{
-    barrier,
-    cpu::{self, InterruptsMasked, MAX_CPUS},
-    image,
-    interrupt::Handlers,
-    smp, switch, time, timer,
+use crate::{
+    arch::{
+        barrier,
+        cpu::{self, InterruptsMasked, MAX_CPUS},
+        image,
+        interrupt::Handlers,
+        lock::{Mutex, MutexGuard},
+        smp, switch, time, timer,
+    },
+    event,
 };
 use core::{fmt, mem, ptr, sync::atomic::Ordering::Relaxed};
-use spin::{Mutex, MutexGuard, Once};
+use spin::Once;
 use vmsa::VirtAddr;
 
 /// Time slices a second.
@@ -175,6 +179,7 @@ unsafe fn switch_to(running: &'static Task, next: &'static Task) {
     // Another address could fault for it and be tried again. A stack cannot: the fault would have
     // to be taken on it.
     barrier::isb();
+    event!(ContextSwitch { to: next.id });
     cpu::set_current_task(ptr::from_ref(next).cast(), next.id);
     let bottom = next.stack_bottom.get().unwrap_or_else(boot_stack);
     // SAFETY: the caller's promise; `next` does not run, so its registers are in its context.

@@ -13,9 +13,9 @@ use crate::{
     check, check_eq, kernel_test,
     ktest::TestResult,
     mm::{
-        linear_map,
+        lazy, linear_map,
         set_memory::{set_memory_ro, set_memory_rw, set_memory_valid},
-        testing::{logged, must, trouble},
+        testing::{Chosen, logged, must, trouble},
     },
     warning,
 };
@@ -148,6 +148,8 @@ extern "C" fn answer() -> u64 {
 }
 
 kernel_test! { "fault", only_code_is_executed, {
+    // Which fault a fetch from a page of data takes is certain after its barriers alone.
+    let _chosen = Chosen::new(lazy::model(), lazy::backend())?;
     let code = VirtAddr::from_ptr(answer as *const u8);
     // SAFETY: it is a function of this type.
     check_eq!(must!(unsafe { probe_execute(code) }), 42);
@@ -236,6 +238,11 @@ fn make_valid(fault: &Fault) {
     }
 }
 
+/// Whether the spurious fault of that number, from 1, is warned of.
+fn is_warned_of(number: u64) -> bool {
+    number <= 10 || number.is_power_of_two()
+}
+
 /// Makes one access whose fault is spurious, and returns its value.
 fn spurious_read(address: VirtAddr) -> Result<u64, crate::ktest::Failure> {
     must!(set_memory_valid(address.align_down(PAGE_SIZE), 1, false));
@@ -259,9 +266,11 @@ kernel_test! { "fault", a_spurious_fault_is_warned_of_counted_and_retried, {
     let (text, value) = logged(|| spurious_read(at));
     check_eq!(value?, 0x1234_5678_9abc_def0);
     check_eq!(fault::spurious_count() - spurious, 1);
-    check_eq!(warning::count() - warned, 1);
+    // After the first ten, whichever test took them, not each is warned of.
+    let warns = is_warned_of(spurious + 1);
+    check_eq!(warning::count() - warned, usize::from(warns));
     let words = alloc::format!("Ignoring spurious kernel translation fault at virtual address {at:016x}");
-    check!(text.contains(&words));
+    check_eq!(text.contains(&words), warns);
     // A store is retried as well.
     must!(set_memory_valid(area.page(0), 1, false));
     fault::set_before(Some(make_valid));
@@ -305,6 +314,7 @@ kernel_test! { "fault", a_retry_may_fault_for_another_reason, {
 } }
 
 kernel_test! { "fault", what_is_still_not_there_is_not_spurious, {
+    let _chosen = Chosen::new(lazy::model(), lazy::backend())?;
     let area = Area::new(1)?;
     must!(set_memory_valid(area.page(0), 1, false));
     let (spurious, warned) = (fault::spurious_count(), warning::count());
@@ -332,7 +342,7 @@ kernel_test! { "fault", many_spurious_faults_warn_ever_more_rarely, {
     }
     let counts = spurious + 1..=spurious + 40;
     check_eq!(fault::spurious_count(), spurious + 40);
-    let expected = counts.filter(|n| *n <= 10 || n.is_power_of_two()).count();
+    let expected = counts.filter(|n| is_warned_of(*n)).count();
     check_eq!(warning::count() - warned, expected);
     Ok(())
 } }

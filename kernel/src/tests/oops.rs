@@ -211,7 +211,7 @@ fn recurse(depth: u64) -> u64 {
     recurse(depth + 1) + frame[1]
 }
 
-kernel_test! { "oops", stack_overflow, panics "Kernel stack overflow: SP ffff8000402", {
+kernel_test! { "oops", stack_overflow, panics "Kernel stack overflow: SP ffff80004", {
     black_box(recurse(0));
     Ok(())
 } }

@@ -15,9 +15,10 @@ mod scratch;
 
 use crate::{
     mm::lazy,
+    oracle::Boundary,
     println,
     trace::{self, Event},
-    warning,
+    verdict, warning,
 };
 use alloc::{boxed::Box, string::String, vec::Vec};
 use core::{fmt, mem::MaybeUninit};
@@ -129,11 +130,13 @@ fn end_of(scene: &Scene) -> End {
     println!("\n--- {}: {}", scene.name, scene.shows);
     let (model, backend) = (lazy::model(), lazy::backend());
     let result = (scene.run)();
+    // Before what was left behind is put right.
+    let judged = verdict::at(Boundary::Scene).map_err(failed);
     // A scene that failed must not decide what the next one finds.
     let left = left_behind();
     lazy::choose(model, backend)
         .unwrap_or_else(|lazy::Busy| unreachable!("the state has been put back"));
-    match result.and(left) {
+    match result.and(left).and(judged) {
         Ok(()) => {
             println!("scene {}: ok", scene.name);
             End::Ok

@@ -85,6 +85,20 @@ impl Operand {
         Self(page | ttl << TTL_SHIFT | (asid as u64) << ASID_SHIFT)
     }
 
+    /// What a register holds, whoever computed it.
+    ///
+    /// ```
+    /// use vmsa::{Level, VirtAddr, tlbi::Operand};
+    ///
+    /// let operand = Operand::from_bits(0x0005_7ff8_0008_0001);
+    /// assert_eq!(operand.va(), Some(VirtAddr::literal(0xffff_8000_8000_1000)));
+    /// assert_eq!((operand.asid(), operand.ttl()), (5, Some(Level::L3)));
+    /// ```
+    #[must_use]
+    pub const fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
     /// All of an ASID.
     #[must_use]
     pub const fn asid_only(asid: u16) -> Self {
@@ -168,6 +182,13 @@ impl RangeOperand {
                 | TG_4K
                 | (asid as u64) << ASID_SHIFT,
         ))
+    }
+
+    /// What a register holds, whoever computed it; bits `[47:46]`, the granule, are kept and not
+    /// looked at.
+    #[must_use]
+    pub const fn from_bits(bits: u64) -> Self {
+        Self(bits)
     }
 
     /// The operand as the instruction takes it.

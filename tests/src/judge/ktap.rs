@@ -70,7 +70,7 @@ pub fn parse(text: &str) -> Vec<Plan> {
 }
 
 /// The rest of a result line, and whether it says `ok`.
-fn result_line(line: &str) -> Option<(bool, &str)> {
+pub fn result_line(line: &str) -> Option<(bool, &str)> {
     let (passed, rest) = match line.strip_prefix("not ok ") {
         Some(rest) => (false, rest),
         None => (true, line.strip_prefix("ok ")?),

@@ -6,6 +6,7 @@ use super::{Job, LIMIT, Suite};
 use crate::failure::{Failure, Result};
 use crate::judge::{self, ktap};
 use crate::machine::Machine;
+use crate::workspace::Build;
 use std::collections::BTreeMap;
 
 /// A second machine for the groups: nothing of the debugging tools, a linear map of blocks, and a
@@ -32,14 +33,14 @@ const SEVERAL_CPUS: &[(&str, &[(&str, &str)])] = &[
 
 /// One test, as the kernel's `test list` describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Listed {
+pub(super) struct Listed {
     /// Its group.
-    group: String,
+    pub(super) group: String,
     /// Its name in the group.
     name: String,
     /// The text that it must print as it ends in failure; `None` for a test that
     /// must pass.
-    panics: Option<String>,
+    pub(super) panics: Option<String>,
 }
 
 impl Listed {
@@ -53,7 +54,12 @@ impl Suite<'_> {
     /// Asks the kernel for its tests, and makes a job of each group and of each
     /// test that is to end in a panic.
     pub(super) fn kernel_jobs(&self) -> Vec<Job<'_>> {
-        let name = "kernel-list";
+        self.kernel_jobs_of(|_| true)
+    }
+
+    /// The same for the tests that are chosen.
+    pub(super) fn kernel_jobs_of(&self, chosen: impl Fn(&Listed) -> bool) -> Vec<Job<'_>> {
+        let name = &*self.name("kernel-list");
         let listed = self
             .machine()
             .autorun("test list")
@@ -68,9 +74,9 @@ impl Suite<'_> {
         };
         let mut groups: BTreeMap<String, Vec<Listed>> = BTreeMap::new();
         let mut jobs: Vec<Job<'_>> = Vec::new();
-        for test in listed {
+        for test in listed.into_iter().filter(chosen) {
             if test.panics.is_some() {
-                for (kind, changes) in several_cpus(&test.group) {
+                for (kind, changes) in self.several_cpus(&test.group) {
                     let test = test.clone();
                     jobs.push(Box::new(move || self.panic_test(kind, changes, &test)));
                 }
@@ -80,7 +86,7 @@ impl Suite<'_> {
             }
         }
         for (group, tests) in groups {
-            for (kind, changes) in several_cpus(&group) {
+            for (kind, changes) in self.several_cpus(&group) {
                 let (group, tests) = (group.clone(), tests.clone());
                 jobs.push(Box::new(move || {
                     self.group(kind, changes, &group, &tests);
@@ -88,15 +94,19 @@ impl Suite<'_> {
             }
             let again = (group.clone(), tests.clone());
             jobs.push(Box::new(move || self.group("kernel", &[], &group, &tests)));
-            jobs.push(Box::new(move || {
-                self.group("kernel-lean", LEAN, &again.0, &again.1);
-            }));
+            // Of a lean machine there is little to judge.
+            if self.build == Build::Plain {
+                jobs.push(Box::new(move || {
+                    self.group("kernel-lean", LEAN, &again.0, &again.1);
+                }));
+            }
         }
         jobs
     }
 
     /// Runs a group, on a machine that differs in `changes` from the one that all tests start from.
     fn group(&self, kind: &str, changes: &[(&'static str, &str)], group: &str, tests: &[Listed]) {
+        let kind = &*self.name(kind);
         let name = format!("{kind}-{group}");
         let log = self.log(&name);
         let boot = self.changed(changes).and_then(|machine| {
@@ -105,7 +115,10 @@ impl Suite<'_> {
                 .boot_logged(LIMIT, &self.workspace.root, &log)
         });
         let verdicts = match boot {
-            Ok(boot) => group_verdicts(kind, group, tests, &boot.text, judge::success(&boot)),
+            Ok(boot) => {
+                let ending = judge::success(&boot).and_then(|()| self.watched(&boot));
+                group_verdicts(kind, group, tests, &boot.text, ending)
+            }
             Err(failure) => vec![(name, Err(failure))],
         };
         let log = self.workspace.relative(&log);
@@ -128,9 +141,23 @@ impl Suite<'_> {
         Ok(Machine::new(&options, &self.image))
     }
 
+    /// The machines that a group runs on besides the two of all.
+    fn several_cpus(
+        &self,
+        group: &str,
+    ) -> impl Iterator<Item = (&'static str, &'static [(&'static str, &'static str)])> + use<> {
+        let machines = match self.build {
+            _ if !ABOUT_CPUS.contains(&group) => 0,
+            Build::Plain => SEVERAL_CPUS.len(),
+            // Another interrupt controller is nothing to judge.
+            Build::Oracle | Build::Bugs => 1,
+        };
+        SEVERAL_CPUS.iter().copied().take(machines)
+    }
+
     /// Runs a test that is to end in a panic.
     fn panic_test(&self, kind: &str, changes: &[(&'static str, &str)], test: &Listed) {
-        let name = format!("{kind}-{}", test.full_name());
+        let name = self.name(&format!("{kind}-{}", test.full_name()));
         let text = test.panics.as_deref().unwrap_or_default();
         let boot = self.changed(changes).and_then(|machine| {
             machine
@@ -140,14 +167,6 @@ impl Suite<'_> {
         let verdict = boot.and_then(|boot| judge::expected_failure(&boot, text));
         self.verdict(&name, &verdict);
     }
-}
-
-/// The machines that a group runs on besides the two of all.
-fn several_cpus(
-    group: &str,
-) -> impl Iterator<Item = (&'static str, &'static [(&'static str, &'static str)])> {
-    let wanted = ABOUT_CPUS.contains(&group);
-    SEVERAL_CPUS.iter().copied().filter(move |_| wanted)
 }
 
 /// The tests that a console lists, a line of JSON each.

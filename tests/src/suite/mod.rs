@@ -4,14 +4,16 @@ mod bad;
 mod gdb;
 mod host;
 mod kernel;
+mod oracle;
 mod report;
+mod stress;
 mod tour;
 
 use crate::failure::{Failure, Result};
 use crate::judge;
-use crate::machine::Machine;
+use crate::machine::{Boot, Machine};
 use crate::options::{Options, VARIABLES};
-use crate::workspace::Workspace;
+use crate::workspace::{Build, Workspace};
 use report::Report;
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -32,8 +34,10 @@ struct Suite<'a> {
     options: &'a Options,
     /// The kernel.
     image: PathBuf,
+    /// What the image is; the names of its tests begin with it, unless it is the plain kernel.
+    build: Build,
     /// Where verdicts go.
-    report: Report,
+    report: &'a Report,
 }
 
 /// Something to do in a QEMU of its own.
@@ -43,7 +47,7 @@ type Job<'a> = Box<dyn FnOnce() + Send + 'a>;
 ///
 /// # Errors
 /// If one of them fails.
-pub fn run(workspace: &Workspace, options: &Options) -> Result {
+pub fn run(workspace: &Workspace, options: &Options, build: Build) -> Result {
     if !judge::tour_expected(options.get("APPEND")) {
         return Err(Failure::refused(
             "the tests have an autorun= of their own; APPEND has another",
@@ -53,19 +57,38 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result {
     // What is there afterwards is from this run.
     let _ = std::fs::remove_dir_all(&logs);
     let report = Report::default();
-    let built = workspace.build_kernel();
-    let suite = Suite {
+    // The kernel that judges itself is tried as well, unless it is the one that all is tried on.
+    let (built, judging) = std::thread::scope(|scope| {
+        let judging =
+            (build != Build::Oracle).then(|| scope.spawn(|| workspace.build(Build::Oracle)));
+        let built = workspace.build(build);
+        let gone = || Err(Failure::error("the build ended in a panic"));
+        let judging = judging.map(|judging| judging.join().unwrap_or_else(|_| gone()));
+        (built, judging)
+    });
+    let with = |build| Suite {
         workspace,
         options,
-        image: workspace.image(),
-        report,
+        image: workspace.image_of(build),
+        build,
+        report: &report,
     };
+    let (suite, watched) = (with(build), with(Build::Oracle));
     suite.host();
+    if let Some(Err(failure)) = &judging {
+        report.failed("kernel with oracle: build", &failure.to_string(), None);
+    }
     match built {
         Ok(_) => {
             let mut jobs = suite.kernel_jobs();
+            // Early, since some of them are long.
+            if judging.is_some_and(|built| built.is_ok()) {
+                jobs.extend(watched.oracle_jobs());
+                jobs.extend(watched.stress_jobs());
+            }
             jobs.extend(suite.gdb_jobs());
             jobs.extend(suite.bad_kernel_jobs());
+            jobs.extend(suite.stress_jobs());
             // The tours last: they compare with the first of them.
             jobs.extend(suite.tour_jobs());
             in_parallel(jobs);
@@ -81,18 +104,18 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result {
 ///
 /// # Errors
 /// If one of the tours fails.
-pub fn matrix(workspace: &Workspace, options: &Options) -> Result {
+pub fn matrix(workspace: &Workspace, options: &Options, build: Build) -> Result {
     let fixed: Vec<_> = VARIABLES
         .iter()
         .map(|variable| variable.name)
         .filter(|name| std::env::var(name).is_ok_and(|value| !value.is_empty()))
         .collect();
-    workspace.build_kernel()?;
     let suite = Suite {
         workspace,
         options,
-        image: workspace.image(),
-        report: Report::default(),
+        image: workspace.build(build)?,
+        build,
+        report: &Report::default(),
     };
     in_parallel(suite.matrix_jobs(&fixed));
     suite.report.finish()
@@ -102,6 +125,22 @@ impl Suite<'_> {
     /// The kernel under the options that all tests start from.
     fn machine(&self) -> Machine {
         Machine::new(self.options, &self.image)
+    }
+
+    /// What a test of this build is called.
+    fn name(&self, name: &str) -> String {
+        match self.build {
+            Build::Plain => name.to_owned(),
+            build => format!("{}-{name}", build.name()),
+        }
+    }
+
+    /// Whether the oracle, where there is one, judged what that machine did.
+    fn watched(&self, boot: &Boot) -> Result {
+        match self.build {
+            Build::Plain => Ok(()),
+            Build::Oracle | Build::Bugs => oracle::watched(boot),
+        }
     }
 
     /// The log of a test, as a path for the test and as one for a person.

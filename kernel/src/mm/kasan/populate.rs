@@ -8,6 +8,8 @@
 use super::shadow::{SPAN, VMALLOC_INVALID, shadow_of};
 use crate::{
     arch::record::span,
+    bug::{Bug, planted},
+    event,
     mm::{
         layout::{HEAP, IMAGE, LINEAR, SHADOW, VMALLOC},
         lazy, linear_map,
@@ -119,9 +121,12 @@ pub fn populate_vmalloc(area: PageRange) -> Result<(), OutOfMemory> {
     kernel
         .apply_to_existing_page_range(shadow, |leaf| {
             let _span = span("kasan_populate_vmalloc_pte");
-            let _pause = lazy::paused();
+            let pause = lazy::paused();
             let old = leaf.get();
             if !old.is_none() {
+                if planted(Bug::NoResume) {
+                    core::mem::forget(pause);
+                }
                 return Ok(());
             }
             let Some(frame) = frames.next() else {
@@ -144,6 +149,8 @@ pub fn populate_vmalloc(area: PageRange) -> Result<(), OutOfMemory> {
 }
 
 fn fill(frame: Frame, byte: u8) {
+    #[cfg(feature = "oracle")]
+    linear_map::tell_written(frame);
     // SAFETY: the frame has just been allocated and is nobody else's; the linear map maps it.
     unsafe {
         linear_map::virt(frame.start())
@@ -160,12 +167,16 @@ pub fn release_vmalloc(free: PageRange) -> Option<MustFlush> {
         return None;
     }
     let _span = span("kasan_release_vmalloc");
-    let first = free.start().align_up(SPAN)?;
-    let end = free
+    let mut first = free.start().align_up(SPAN)?;
+    let mut end = free
         .start()
         .align_down(PAGE_SIZE)
         .checked_add(free.bytes())?
         .align_down(SPAN);
+    if planted(Bug::ShadowTooFar) {
+        first = free.start().align_down(SPAN);
+        end = free.last_byte().align_up(SPAN)?;
+    }
     if end <= first {
         return None;
     }
@@ -178,9 +189,20 @@ pub fn release_vmalloc(free: PageRange) -> Option<MustFlush> {
             }
             let _span = span("kasan_depopulate_vmalloc_pte");
             let _pause = lazy::paused();
-            let old = leaf.take();
+            let old = if planted(Bug::ShadowLeft) {
+                leaf.get()
+            } else {
+                leaf.take()
+            };
             if let Some(pa) = old.output_ignoring_valid(Level::L3) {
                 // While paused, and before the TLB flush: the accepted window opens here.
+                #[cfg(feature = "oracle")]
+                if let Some(range) = PageRange::new(leaf.va(), 1) {
+                    event!(WindowOpened {
+                        window: event::Window::Shadow,
+                        range,
+                    });
+                }
                 let _span = span("__free_page");
                 freed += u64::from(page_alloc::free(Frame::containing(pa), 0).is_ok());
             }
@@ -206,6 +228,10 @@ impl MustFlush {
         let mut flush = Flush::begin(self.shadow.pages());
         flush.add(self.shadow, Removed::Leaves);
         flush.finish();
+        event!(WindowClosed {
+            window: event::Window::Shadow,
+            range: self.shadow,
+        });
         BEFORE_FLUSH.fetch_sub(self.freed, Ordering::Relaxed);
     }
 }
@@ -213,10 +239,31 @@ impl MustFlush {
 /// Reads a shadow byte; `None` where no shadow is mapped.
 pub fn read_shadow(at: VirtAddr) -> Option<u8> {
     let (entry, _) = linear_map::kernel().leaf(at)?;
+    #[cfg(feature = "oracle")]
+    if entry.is_valid() {
+        event!(Access {
+            va: at,
+            access: event::Access::Read,
+        });
+    }
     // SAFETY: the page is mapped, and shadow bytes are plain data that only this CPU writes.
     entry
         .is_valid()
         .then(|| unsafe { at.as_ptr::<u8>().read_volatile() })
+}
+
+/// Tells the oracle that bytes of shadow are about to be written.
+#[cfg(feature = "oracle")]
+fn tell_written(start: VirtAddr, bytes: u64) {
+    for va in PageRange::covering(start, bytes)
+        .into_iter()
+        .flat_map(PageRange::pages_iter)
+    {
+        event!(Access {
+            va,
+            access: event::Access::Write,
+        });
+    }
 }
 
 /// Says that the first `size` bytes of an area may be accessed, and the rest of the last granule
@@ -228,6 +275,8 @@ pub fn unpoison(start: VirtAddr, size: u64) {
     let Some(shadow) = shadow_of(start) else {
         return;
     };
+    #[cfg(feature = "oracle")]
+    tell_written(shadow, size.div_ceil(8));
     let shadow = shadow.as_mut_ptr::<u8>();
     let whole = (size / 8) as usize;
     // SAFETY: the area is the caller's, and so the shadow of it, which populate_vmalloc has mapped.
@@ -247,6 +296,8 @@ pub fn poison(area: PageRange) {
     let Some(shadow) = shadow_of(area.start()) else {
         return;
     };
+    #[cfg(feature = "oracle")]
+    tell_written(shadow, area.bytes() / 8);
     // SAFETY: as in `unpoison`.
     unsafe {
         shadow

@@ -15,6 +15,7 @@ use crate::{
         tlb::{Flush, Removed, flush_kernel_range},
         vmalloc,
     },
+    oracle::{Rule, expect},
     task::{
         self,
         deferred::{PENDING, QUEUE},
@@ -133,7 +134,7 @@ kernel_test! { "deferred", a_flush_waits_for_the_end_of_the_section, {
     let (events, stale) = recorded(|| {
         let section = section();
         unmap(0);
-        let stale = (pending(), probe_read_u8(va).is_ok());
+        let stale = expect(&[Rule::StaleAccess], || (pending(), probe_read_u8(va).is_ok()));
         drop(section);
         stale
     })?;

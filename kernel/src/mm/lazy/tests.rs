@@ -1,6 +1,7 @@
 //! When the barriers are issued, on the host: every backend under every model.
 
 mod deferred;
+mod ets2;
 
 use super::*;
 use crate::mm::host_tests::{Arena, Machine, Step};
@@ -28,13 +29,16 @@ impl<'a> Leaves<'a> {
     /// Stores, by whatever the backend makes of it.
     fn queue(&self, index: usize, new: Descriptor) {
         let entry = self.memory.entry(self.table, index);
-        store_leaf(entry, page(index), load_leaf(entry), new);
+        store_leaf(entry, page(index), load_leaf(entry, page(index)), new);
     }
 
     /// Stores, by a backend that does so at once.
     fn store(&self, index: usize, new: Descriptor) {
         self.queue(index, new);
-        assert_eq!(load_leaf(self.memory.entry(self.table, index)), new);
+        assert_eq!(
+            load_leaf(self.memory.entry(self.table, index), page(index)),
+            new
+        );
     }
 
     /// Maps a page.

@@ -13,6 +13,8 @@ mod tests;
 use super::{BATCH, Error, PageTable, TableMemory};
 use crate::{
     arch::{barrier, entry::Entry},
+    bug::{Bug, planted},
+    event,
     mm::{
         lazy,
         tlb::{Flush, Removed},
@@ -255,6 +257,13 @@ impl<M: TableMemory> PageTable<M> {
         // before any walker can find the link. One TLBI does for the block, however many TLB entries
         // a CPU has made of it: what is invalidated is every copy of the table entry that translates
         // the address (DDI 0487, C5.5, TLBI VAALE1IS).
+        if planted(Bug::SplitNoBbm) {
+            barrier::dsb_ishst();
+            entry.store(va, Level::L2, old, Descriptor::table(table.start()));
+            barrier::dsb_ishst();
+            barrier::isb();
+            return Ok(());
+        }
         entry.store(va, Level::L2, old, Descriptor::INVALID);
         let mut flush = Flush::begin(1);
         PageRange::new(va, 1)
@@ -339,6 +348,12 @@ impl<M: TableMemory> PageTable<M> {
         // it has become: the TLBI is one that takes cached table entries along, and the page is
         // freed when its DSB ISH is done, not before. One address is enough for a table: the link
         // translates it as it does the other 511.
+        if planted(Bug::TableFreedEarly) {
+            for (_, table) in removed {
+                event!(TableFreed(table.start()));
+                self.memory.free(&[*table]);
+            }
+        }
         let mut flush = Flush::begin(removed.len() as u64);
         for (va, _) in removed {
             PageRange::new(*va, 1)
@@ -349,9 +364,13 @@ impl<M: TableMemory> PageTable<M> {
         // That was the hardware. Software walks (`leaf`, `visit`) read links without a lock, but not
         // while this CPU is here. With more CPUs they have to be waited for as well, after the flush
         // and before this line.
+        if planted(Bug::TableFreedEarly) {
+            return;
+        }
         let mut tables = [self.root; BATCH];
         for (slot, (_, table)) in tables.iter_mut().zip(removed) {
             *slot = *table;
+            event!(TableFreed(table.start()));
         }
         self.memory.free(&tables[..removed.len()]);
     }

@@ -2,7 +2,7 @@
 //! alignment allows. Bring-up makes the kernel's own tables with this.
 
 use super::{Error, PageTable, TableMemory, huge};
-use crate::mm::page_alloc::OutOfMemory;
+use crate::{event, mm::page_alloc::OutOfMemory};
 use vmsa::{
     Attributes, Descriptor, Frame, Kind, Level, PTRS_PER_TABLE, PageRange, PhysAddr, VirtAddr,
 };
@@ -121,6 +121,7 @@ impl<M: TableMemory> PageTable<M> {
         let mut frame = [self.root];
         self.memory.allocate(&mut frame)?;
         self.memory.zero(frame[0]);
+        event!(TableAllocated(frame[0].start()));
         Ok(frame[0])
     }
 

@@ -6,8 +6,11 @@ use super::{
     reserve::{Error, give_back, take, use_area},
     state::STATE,
 };
+#[cfg(feature = "oracle")]
+use crate::event;
 use crate::{
     arch::record::span,
+    bug::{Bug, planted},
     mm::{
         debug_pagealloc, kasan, lazy,
         linear_map::{self, Linear},
@@ -36,6 +39,16 @@ pub fn vmalloc(size: u64) -> Result<VirtAddr, Error> {
 #[track_caller]
 pub fn vzalloc(size: u64) -> Result<VirtAddr, Error> {
     let start = vmalloc(size)?;
+    #[cfg(feature = "oracle")]
+    for va in PageRange::covering(start, size)
+        .into_iter()
+        .flat_map(PageRange::pages_iter)
+    {
+        event!(Access {
+            va,
+            access: event::Access::Write,
+        });
+    }
     // SAFETY: the area is new, so nobody else knows of it, and it is mapped for as many bytes.
     unsafe { start.as_mut_ptr::<u8>().write_bytes(0, size as usize) };
     Ok(start)
@@ -89,7 +102,8 @@ fn map(
     frames: impl Iterator<Item = Frame>,
     attributes: Attributes,
 ) -> Result<(), Error> {
-    let Some(range) = PageRange::new(area.start(), area.pages() - 1) else {
+    let guard = u64::from(!planted(Bug::GuardMapped));
+    let Some(range) = PageRange::new(area.start(), area.pages() - guard) else {
         return Err(Error::Invalid);
     };
     let mut frames = frames;
@@ -98,9 +112,11 @@ fn map(
         if !old.is_none() {
             return Err(page_table::Error::Occupied(leaf.va()));
         }
-        let frame = frames
-            .next()
-            .ok_or(page_table::Error::NotMapped(leaf.va()))?;
+        let frame = match frames.next() {
+            None if planted(Bug::GuardMapped) => frame_before(leaf.va()),
+            next => next,
+        };
+        let frame = frame.ok_or(page_table::Error::NotMapped(leaf.va()))?;
         let new = Descriptor::leaf(Level::L3, frame.start(), attributes);
         leaf.set(old, new.ok_or(page_table::Error::NotMapped(leaf.va()))?);
         Ok(())
@@ -111,6 +127,12 @@ fn map(
         // what they should be.
         other => unreachable!("mapping a new area: {other}"),
     })
+}
+
+/// The frame of the page before `va`, for a guard page that is none.
+fn frame_before(va: VirtAddr) -> Option<Frame> {
+    let (entry, level) = linear_map::kernel().leaf(va - PAGE_SIZE)?;
+    entry.output(level).map(Frame::containing)
 }
 
 /// Frees what [`vmalloc`] or [`vmalloc_huge`](super::vmalloc_huge) returned. Its pages are free at
@@ -130,6 +152,10 @@ pub fn vfree(start: VirtAddr) -> Result<(), Error> {
     }
     let mut list = page_alloc::empty_list();
     unmap(&area, |frame| {
+        if planted(Bug::FrameFreedEarly) {
+            let _ = page_alloc::free(frame, 0);
+            return;
+        }
         if let Some(list) = &mut list {
             // A page that is not the area's own is reported, and left alone.
             let _ = page_alloc::give_up(list, frame);
@@ -181,7 +207,8 @@ fn remove(start: VirtAddr, kinds: &[AreaKind], what: &str) -> Result<OwnedArea, 
 /// Clears the leaves of an area and tells of each frame. No flush, but with DEBUG_PAGEALLOC or where
 /// permissions had been changed: the purge makes it.
 fn unmap(area: &OwnedArea, mut each: impl FnMut(Frame)) {
-    let Some(range) = PageRange::new(area.start(), area.pages() - 1) else {
+    let kept = 1 + u64::from(planted(Bug::PageLeftMapped));
+    let Some(range) = PageRange::new(area.start(), area.pages() - kept) else {
         return;
     };
     let kernel = linear_map::kernel();
@@ -212,6 +239,13 @@ fn unmap(area: &OwnedArea, mut each: impl FnMut(Frame)) {
         flush_kernel_range(range, Removed::Leaves);
     }
     drop(section);
+    #[cfg(feature = "oracle")]
+    if !reset && !debug_pagealloc::is_on() {
+        event!(WindowOpened {
+            window: event::Window::LazyPurge,
+            range: area.range(),
+        });
+    }
     kasan::poison(area.range());
 }
 

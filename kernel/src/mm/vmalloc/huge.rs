@@ -14,6 +14,8 @@ use super::{
     reserve::{Error, give_back, take, use_area},
     state::find,
 };
+#[cfg(feature = "oracle")]
+use crate::event;
 use crate::{
     arch::{cpu, record::span},
     mm::{
@@ -149,6 +151,13 @@ pub(super) fn unmap_and_free(area: &OwnedArea) {
     kasan::poison(area.range());
     if debug_pagealloc::is_on() {
         flush_kernel_range(range, Removed::Blocks);
+    }
+    #[cfg(feature = "oracle")]
+    if !debug_pagealloc::is_on() {
+        event!(WindowOpened {
+            window: event::Window::LazyPurge,
+            range: area.range(),
+        });
     }
     frames.free();
 }

@@ -10,6 +10,8 @@ use super::{
 };
 use crate::{
     arch::record::span,
+    bug::{Bug, planted},
+    event,
     mm::{
         kasan,
         layout::VMALLOC,
@@ -39,6 +41,10 @@ pub fn unpurged() -> (usize, u64, u64) {
 
 /// Puts an unmapped area in the list, and purges when it has grown too long.
 pub(super) fn push(area: OwnedArea) {
+    if planted(Bug::VaReusedEarly) {
+        STATE.lock().free.insert(area);
+        return;
+    }
     let pages = {
         let mut state = STATE.lock();
         state.lazy.push(area);
@@ -65,6 +71,10 @@ pub(super) fn purge() {
         flush(&areas);
         // From here on no TLB knows the areas: the window is closed.
         while let Some(area) = areas.pop() {
+            event!(WindowClosed {
+                window: event::Window::LazyPurge,
+                range: area.range(),
+            });
             release(area);
         }
     }
@@ -74,6 +84,9 @@ pub(super) fn purge() {
 /// One flush over all areas. Linux flushes from the lowest address to the highest; where the areas
 /// have less than that between them, this takes fewer TLBIs.
 fn flush(areas: &LazyAreas) {
+    if planted(Bug::NoTlbiUnmap) {
+        return;
+    }
     let mut flush = Flush::begin(areas.pages());
     for area in areas.iter() {
         let removed = match area.info().kind {

@@ -6,7 +6,10 @@ use super::{
     purge,
     state::STATE,
 };
-use crate::mm::{kasan, layout::VMALLOC, page_alloc::OutOfMemory};
+use crate::{
+    event,
+    mm::{kasan, layout::VMALLOC, page_alloc::OutOfMemory},
+};
 use core::{fmt, panic::Location};
 use vmsa::{PAGE_SIZE, VirtAddr};
 
@@ -70,6 +73,7 @@ pub(super) fn take(
         TakeError::NoMemory => Error::OutOfMemory,
         TakeError::Invalid => Error::Invalid,
     })?;
+    event!(VaAllocated(area.range()));
     area.set_info(AreaInfo {
         requested,
         caller: Some(caller),

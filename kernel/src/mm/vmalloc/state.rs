@@ -2,12 +2,14 @@
 //! them.
 
 use super::area::{AreaKind, BusyAreas, FreeAreas, LazyAreas};
-use crate::mm::{
-    layout::VMALLOC,
-    linear_map,
-    page_alloc::{self, OutOfMemory},
+use crate::{
+    mm::{
+        layout::VMALLOC,
+        linear_map,
+        page_alloc::{self, OutOfMemory},
+    },
+    task::lock::SpinLock,
 };
-use crate::task::lock::SpinLock;
 use core::{panic::Location, ptr::NonNull};
 use vmsa::{PageRange, VirtAddr};
 
@@ -28,6 +30,8 @@ pub(super) static STATE: SpinLock<State> = SpinLock::new(State {
 
 fn page_for_records() -> Option<NonNull<u8>> {
     let frame = page_alloc::allocate(0).ok()?;
+    #[cfg(feature = "oracle")]
+    linear_map::tell_written(frame);
     NonNull::new(linear_map::virt(frame.start()).as_mut_ptr())
 }
 

@@ -2,7 +2,7 @@
 //! settle a cell, and `docs/history.md` tells them in order.
 
 use super::Cell;
-use crate::mm::lazy::{Backend, Model};
+use crate::mm::lazy::{self, Backend, Model};
 
 /// Of the chain `chain` under a model and a backend; `units` is what the chain says of its size.
 pub(super) fn cell(model: Model, backend: Backend, chain: &str, units: usize) -> Cell {
@@ -38,6 +38,8 @@ pub(super) fn cell(model: Model, backend: Backend, chain: &str, units: usize) ->
         ("no-section", _) => (0, 1, stores, 0),
         _ => unreachable!("a chain without expectations: {chain}"),
     };
+    // All of it is data.
+    let pairs = if lazy::ets2() { 0 } else { pairs };
     Cell {
         warnings,
         dsb: pairs,

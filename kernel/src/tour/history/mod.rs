@@ -9,10 +9,12 @@ mod expected;
 
 use super::{Trouble, ensure, failed, recorded};
 use crate::{
+    event,
     mm::{
         debug_pagealloc, kasan,
         lazy::{self, Backend, Model},
     },
+    oracle::{self, Rule},
     print, println,
     trace::Counts,
     warning,
@@ -151,6 +153,11 @@ fn cell(model: Model, backend: Backend, chain: &Chain) -> Result<(Cell, usize), 
     );
     cell.warnings = warning::count() - warned;
     cell.leaked = usize::from(lazy::leaked());
+    if cell.leaked > 0 {
+        oracle::expect(&[Rule::SectionLeftOpen], || {
+            event!(Boundary(event::Boundary::Scene));
+        });
+    }
     lazy::reset();
     let units = (chain.units)(&run);
     drop(run);

@@ -171,7 +171,7 @@ fn stores_are_made_in_order_at_the_end_of_the_section() {
         let section = section();
         leaves.queue(0, Descriptor::INVALID);
         leaves.queue(4, valid());
-        let read = |index| load_leaf(leaves.memory.entry(leaves.table, index));
+        let read = |index| load_leaf(leaves.memory.entry(leaves.table, index), page(index));
         assert_eq!(
             (read(0), read(4)),
             (valid(), Descriptor::INVALID),

@@ -177,6 +177,7 @@ fn is_invalid(kind: Entry) -> bool {
 
 kernel_test! { "huge", two_megabytes_are_one_store, {
     let before = warmed()?;
+    let _chosen = Chosen::new(model(), lazy::backend())?;
     let (events, start) = recorded(|| vmalloc_huge(BLOCK - 5))?;
     let range = pages(must!(start), BLOCK)?;
     let start = range.start();
@@ -296,6 +297,7 @@ kernel_test! { "huge", a_failing_call_gives_everything_back, {
 
 kernel_test! { "huge", an_empty_table_goes_before_a_block_comes, {
     let before = warmed()?;
+    let _chosen = Chosen::new(model(), lazy::backend())?;
     let start = must!(vmalloc_aligned(bytes(4), BLOCK));
     must!(vfree(start));
     vm_unmap_aliases();

@@ -1,0 +1,255 @@
+//! Entries stored, and accesses through them.
+
+use super::Oracle;
+use crate::{
+    event::{Access, Entry, Event},
+    pool::By,
+    record::{Live, Stale, Stamp, address_key, is_cacheable},
+    rule::Rule,
+    violation::{Past, Violation, What},
+};
+use vmsa::{Attributes, Descriptor, Kind, Level, LiveChange, PhysAddr, VirtAddr, live_change};
+
+const LEVELS: [Level; 4] = [Level::L0, Level::L1, Level::L2, Level::L3];
+
+impl Oracle<'_> {
+    /// An entry that was there before the first event. Of the linear map nothing need be
+    /// remembered: a frame may be freed while it is mapped there.
+    pub(super) fn snapshot(&mut self, event: &Event, entry: Entry) -> Option<Violation> {
+        let linear = self
+            .linear_map
+            .is_some_and(|range| range.contains(entry.va));
+        if linear || !is_cacheable(entry.value, entry.level) {
+            return None;
+        }
+        // Store 0: before everything, and seen by all.
+        let seen = Stamp::new(event, self.order.before_everything(event.cpu));
+        match self.live.insert(Live::new(entry, seen)) {
+            Ok(()) => None,
+            Err(_) => self.memory_full(),
+        }
+    }
+
+    pub(super) fn store(
+        &mut self,
+        event: &Event,
+        entry: Entry,
+        old: Descriptor,
+    ) -> Option<Violation> {
+        let Entry {
+            va,
+            level,
+            value: new,
+            ..
+        } = entry;
+        let fact = self.order.store(event.cpu);
+        let stamp = Stamp::new(event, fact);
+        let mut violation = None;
+
+        let known = self
+            .find_live(va, level, entry.asid)
+            .map(|slot| self.live.remove(slot));
+        if let Some(live) = known
+            && live.value() != old
+        {
+            violation = Some(
+                Violation::new(Rule::UnreportedStore, event).because(Past::of(
+                    live.made_valid,
+                    What::MadeValid(va, level, live.value()),
+                )),
+            );
+        }
+
+        let change = live_change(old, new, level);
+        if let LiveChange::NeedsBreakBeforeMake(reason) = change {
+            violation = violation.or(Some(
+                Violation::new(Rule::BreakBeforeMake, event)
+                    .reason(reason)
+                    .because_some(known.map(|live| {
+                        Past::of(live.made_valid, What::MadeValid(va, level, live.value()))
+                    })),
+            ));
+        }
+        let was = is_cacheable(old, level);
+        // Each is done whatever was found before it: only the first is reported.
+        if was && change.needs_tlbi() {
+            let full = self.add_stale(Stale::new(entry, old, stamp));
+            violation = violation.or(full);
+        }
+        if !is_cacheable(new, level) {
+            return violation;
+        }
+        let joined = self.make_before_break_is_complete(event, entry);
+        let stored = match new.kind(level) {
+            Kind::Table(table) => self.link(event, table),
+            _ if was => None,
+            _ => self.made_valid(event, new, fact),
+        };
+        violation = violation.or(joined).or(stored);
+        let made_valid = match known {
+            Some(live) if was && change.is_one_store() => live.made_valid,
+            // Valid before the first event.
+            None if was && change.is_one_store() => {
+                Stamp::new(event, self.order.before_everything(event.cpu))
+            }
+            _ => stamp,
+        };
+        match self.live.insert(Live::new(entry, made_valid)) {
+            Ok(()) => violation,
+            Err(_) => violation.or(self.memory_full()),
+        }
+    }
+
+    /// A table's zeroes must be ordered before the store that links it.
+    fn link(&mut self, event: &Event, table: PhysAddr) -> Option<Violation> {
+        let new = self
+            .new_tables
+            .iter_mut()
+            .find(|new| new.is_some_and(|(number, _)| number == table.as_u64()))?;
+        let (_, zeroed) = new.take()?;
+        (!self.order.is_before_stores(event.cpu, zeroed))
+            .then(|| Violation::new(Rule::TableNotZeroed, event))
+    }
+
+    /// Looks for what the break of a break-before-make left: an old translation that is not gone
+    /// may not be joined by one that differs from it in what must not differ.
+    fn make_before_break_is_complete(&mut self, event: &Event, entry: Entry) -> Option<Violation> {
+        let Entry {
+            va,
+            level,
+            value: new,
+            asid,
+            ..
+        } = entry;
+        let mut violation = None;
+        let mut next = self.stale.find(By::Address, address_key(va, level), None);
+        while let Some(slot) = next {
+            next = self
+                .stale
+                .find(By::Address, address_key(va, level), Some(slot));
+            let stale = *self.stale.get(slot);
+            if stale.asid != asid {
+                continue;
+            }
+            match live_change(stale.old(), new, level) {
+                // The same translation again: what a TLB holds is right.
+                LiveChange::None => {
+                    self.stale.remove(slot);
+                }
+                LiveChange::NeedsBreakBeforeMake(reason) if !self.is_reusable(event.cpu, slot) => {
+                    violation = Some(
+                        self.stale_violation(event, slot, Rule::BreakBeforeMake)
+                            .reason(reason),
+                    );
+                    self.stale.remove(slot);
+                    break;
+                }
+                _ => {}
+            }
+        }
+        // A block over pages of which translations may be left is a change of size.
+        if violation.is_none() && matches!(new.kind(level), Kind::Block(_)) {
+            let va = va.align_down(level.bytes());
+            let last = va + (level.bytes() - 1);
+            let found = self.find_stale_in(va, last, |oracle, slot| {
+                let stale = oracle.stale.get(slot);
+                stale.level() > level && stale.asid == asid && !oracle.is_reusable(event.cpu, slot)
+            });
+            if let Some(slot) = found {
+                violation = Some(self.stale_violation(event, slot, Rule::BreakBeforeMake));
+                self.stale.remove(slot);
+            }
+        }
+        violation
+    }
+
+    pub(super) fn access(
+        &mut self,
+        event: &Event,
+        va: VirtAddr,
+        access: Access,
+    ) -> Option<Violation> {
+        let cpu = event.cpu;
+        let asid = self.asid[usize::from(cpu)];
+        // A link that may not be seen matters if something is mapped behind it.
+        let mut unseen = None;
+        for level in LEVELS {
+            let key = address_key(va, level);
+            let live = self.find_live(va, level, asid);
+            let mut next = self.stale.find(By::Address, key, None);
+            while let Some(slot) = next {
+                next = self.stale.find(By::Address, key, Some(slot));
+                let stale = *self.stale.get(slot);
+                let applies = stale.asid == 0 || stale.asid == asid;
+                let gone = stale
+                    .covers()
+                    .any(|tlbi| self.order.is_gone(cpu, tlbi.fact(), access));
+                let now = live.map(|slot| self.live.get(slot).value());
+                if applies && !gone && differs(stale.old(), now, level, access) {
+                    let violation = self.stale_violation(event, slot, Rule::StaleAccess);
+                    self.stale.remove(slot);
+                    return Some(violation);
+                }
+            }
+            if let Some(slot) = live {
+                let Live { made_valid, .. } = *self.live.get(slot);
+                let value = self.live.get(slot).value();
+                if unseen.is_none() && !self.order.is_visible(cpu, made_valid.fact(), access) {
+                    unseen = Some((
+                        slot,
+                        Past::of(made_valid, What::MadeValid(va, level, value)),
+                    ));
+                }
+                if let Some((slot, past)) = unseen
+                    && value.is_leaf(level)
+                {
+                    let before = self.order.before_everything(cpu);
+                    self.live.get_mut(slot).made_valid = Stamp::new(event, before);
+                    return Some(Violation::new(Rule::NotVisible, event).because(past));
+                }
+            }
+        }
+        None
+    }
+
+    /// The record of the entry that maps `va` at `level` in the tables of `asid`, or in the
+    /// kernel's.
+    pub(super) fn find_live(&mut self, va: VirtAddr, level: Level, asid: u16) -> Option<usize> {
+        let key = address_key(va, level);
+        let mut slot = self.live.find(By::Address, key, None)?;
+        loop {
+            let live = self.live.get(slot);
+            if live.asid == asid || live.asid == 0 {
+                return Some(slot);
+            }
+            slot = self.live.find(By::Address, key, Some(slot))?;
+        }
+    }
+}
+
+/// Whether an access has another outcome by the old entry than by the one of now.
+fn differs(old: Descriptor, now: Option<Descriptor>, level: Level, access: Access) -> bool {
+    let Some(now) = now else { return true };
+    if old.is_leaf(level) && now.is_leaf(level) {
+        old.output(level) != now.output(level) || permits(old, access) != permits(now, access)
+    } else {
+        old != now
+    }
+}
+
+/// Whether EL1, or EL0 where the entry is for it, may access memory so.
+fn permits(leaf: Descriptor, access: Access) -> bool {
+    let attributes = leaf.attributes();
+    match access {
+        Access::Read => true,
+        Access::Write => !attributes.contains(Attributes::AP_READ_ONLY),
+        Access::Execute => {
+            !attributes.contains(Attributes::PXN) || !attributes.contains(Attributes::UXN)
+        }
+    }
+}
+
+/// Whether instructions may be fetched through the leaf, at EL1 or EL0.
+pub(super) fn is_executable(leaf: Descriptor) -> bool {
+    permits(leaf, Access::Execute)
+}
