@@ -97,6 +97,8 @@ impl Call {
             core::hint::spin_loop();
         }
         lock::acquired(&CALLS[self.0]);
+        // The other way round: what it mapped.
+        barrier::isb();
         Ok(())
     }
 }
