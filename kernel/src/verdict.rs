@@ -45,7 +45,7 @@ fn report() -> Result<(), Broken> {
         return Ok(());
     }
     for violation in found.violations.iter().flatten() {
-        println!("oracle: VIOLATION {}: {violation}", violation.rule.name());
+        println!("oracle: VIOLATION {violation}");
     }
     let kept = found.violations.iter().flatten().count() as u64;
     if found.count > kept {

@@ -123,6 +123,7 @@ fn verb(arguments: &[String]) -> Result {
             let workspace = Workspace::find()?;
             install::ensure(&workspace, &[Tool::Qemu])?;
             let image = workspace.build(build(&options))?;
+            bugs::hint(&options);
             let tour_expected = judge::tour_expected(options.get("APPEND"));
             run(
                 &workspace,

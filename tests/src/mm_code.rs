@@ -1,4 +1,4 @@
-//! `lull mm-code IMAGE`: a digest of the machine code of each function of the kernel's `mm`, and
+//! `lull mm-code IMAGE [IMAGE]`: a digest of the machine code of each function of the kernel's `mm`, and
 //! with a second image what differs between the two. Shows that a feature which is off costs
 //! nothing. It is no verb of make.
 //!

@@ -216,7 +216,7 @@ pub const VARIABLES: &[Variable] = &[
         "BUG",
         "",
         Known::Words(&crate::bugs::NAMES),
-        "run, bugs, stress: a kernel with this bug put in; list says what each is",
+        "run, bugs, gdb, stress: a kernel with this bug put in; list says what each is",
     ),
 ];
 

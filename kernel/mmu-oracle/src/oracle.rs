@@ -11,7 +11,7 @@ pub use memory::Memory;
 use crate::{
     MAX_CPUS,
     clock::Fact,
-    event::{Event, Kind},
+    event::{Event, Frames, Kind},
     ordering::Ordering,
     pool::Pool,
     record::{Live, Stale, Task},
@@ -19,7 +19,7 @@ use crate::{
     violation::Violation,
 };
 use core::hash::{Hash, Hasher};
-use vmsa::PageRange;
+use vmsa::{PAGE_SIZE, PageRange, PhysAddr};
 
 /// What the oracle must know of the machine before the first event.
 #[derive(Clone, Copy, Debug, Default)]
@@ -43,7 +43,7 @@ pub struct Stats {
     pub digest: u64,
 }
 
-/// Tables that have been zeroed and are not linked yet: how many are remembered.
+/// How many tables may be zeroed and not linked yet.
 const NEW_TABLES: usize = 128;
 
 /// The judge of a sequence of events.
@@ -55,9 +55,8 @@ pub struct Oracle<'m> {
     /// Translations that a TLB may still hold, by address and by output.
     stale: Pool<'m, Stale>,
     tasks: &'m mut [Task],
-    /// The last tables that were zeroed: frame number, and when.
-    new_tables: [Option<(u64, Fact)>; NEW_TABLES],
-    next_new_table: usize,
+    /// Tables that were zeroed and are not linked yet: where, and when.
+    new_tables: [Option<(PhysAddr, Fact)>; NEW_TABLES],
     linear_map: Option<PageRange>,
     /// A bit for each CPU that takes part.
     online: u32,
@@ -90,7 +89,6 @@ impl<'m> Oracle<'m> {
             stale: Pool::new(stale, stale_heads),
             tasks,
             new_tables: [None; NEW_TABLES],
-            next_new_table: 0,
             linear_map: None,
             online: 0,
             asid: [0; MAX_CPUS],
@@ -134,7 +132,7 @@ impl<'m> Oracle<'m> {
         let cpu = event.cpu;
         match event.kind {
             // Nothing is concluded from what an entry read as.
-            Kind::Online | Kind::EntryRead(_) | Kind::Ttbr1(_) | Kind::Tcr(_) => None,
+            Kind::Online | Kind::EntryRead(_) | Kind::Tcr(_) => None,
             Kind::Snapshot(entry) => self.snapshot(event, entry),
             Kind::LinearMap(range) => {
                 self.linear_map = Some(range);
@@ -146,9 +144,7 @@ impl<'m> Oracle<'m> {
             }
             Kind::TableAllocated(table) => {
                 let zeroed = self.order.store(cpu);
-                self.new_tables[self.next_new_table] = Some((table.as_u64(), zeroed));
-                self.next_new_table = (self.next_new_table + 1) % NEW_TABLES;
-                None
+                self.new_table(table, zeroed)
             }
             Kind::TableFreed(table) => self.table_freed(event, table),
             Kind::Store { entry, old } => self.store(event, entry, old),
@@ -162,6 +158,11 @@ impl<'m> Oracle<'m> {
             }
             Kind::Ttbr0(value) => {
                 self.asid[usize::from(cpu)] = (value >> 48) as u16;
+                self.is_root(value);
+                None
+            }
+            Kind::Ttbr1(value) => {
+                self.is_root(value);
                 None
             }
             Kind::ExceptionEntry => {
@@ -204,6 +205,15 @@ impl<'m> Oracle<'m> {
             }
             Kind::WindowClosed { range, .. } => self.window_closed(event, range),
             Kind::Boundary(_) => self.boundary(event),
+        }
+    }
+
+    /// A table that is a root is linked by nothing.
+    fn is_root(&mut self, ttbr: u64) {
+        // BADDR is [47:1] (DDI 0487, D24.2, TTBR0_EL1); a root is a page here.
+        if let Some(root) = PhysAddr::new(ttbr & ((1 << 48) - PAGE_SIZE)) {
+            let count = 1;
+            self.forget_new_tables(Frames { first: root, count });
         }
     }
 

@@ -35,6 +35,10 @@ pub(crate) struct Cpu {
     to_stores: Clock,
     /// Ordered before every later ISB.
     to_isb: Clock,
+    /// Ordered before every later ISB, as far as this CPU's own walks go: by a DSB NSH.
+    to_own_isb: Clock,
+    /// Ordered before every branch that came later: a DSB behind it is one that a TLBI comes after.
+    controlled: Clock,
     /// Stores that every later broadcast TLBI is for.
     to_tlbi: Clock,
     /// Stores that every later TLBI of this CPU alone is for.
@@ -56,6 +60,8 @@ impl Cpu {
             to_loads: none,
             to_stores: none,
             to_isb: none,
+            to_own_isb: none,
+            controlled: none,
             to_tlbi: none,
             to_local_tlbi: none,
             to_walks: none,
@@ -110,8 +116,10 @@ impl Cpu {
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
 pub(crate) struct Variable {
-    /// Its address, and 0 where the slot is free.
+    /// Its address.
     id: u64,
+    /// Whether there is one in the slot.
+    used: u64,
     /// Who wrote last, and who alone has read since: a CPU plus 1, 0 for nobody, [`MANY`].
     writer: u32,
     reader: u32,
@@ -200,7 +208,7 @@ impl<'m> Ordering<'m> {
                 };
                 // A TLBI comes after the branch on a read that a DSB stands behind (`10-MIGR-V2I-
                 // STLR--LDAR+ctrl--DSB.ISHST`).
-                let controlled = this.to_isb;
+                let controlled = this.controlled;
                 this.to_tlbi.join(&controlled);
                 this.to_local_tlbi.join(&controlled);
                 if orders == Orders::All {
@@ -209,7 +217,7 @@ impl<'m> Ordering<'m> {
                 if domain == Domain::NonShareable {
                     // Complete as far as this CPU is concerned. Others, and broadcast TLBIs, are
                     // not in its domain.
-                    this.to_isb.join(&facts);
+                    this.to_own_isb.join(&facts);
                     this.to_local_tlbi.join(&facts);
                 } else {
                     if orders == Orders::All {
@@ -239,7 +247,9 @@ impl<'m> Ordering<'m> {
     pub fn isb(&mut self, cpu: u8) {
         let this = self.cpu(cpu);
         let facts = this.to_isb;
+        let own = this.to_own_isb;
         this.to_walks.join(&facts);
+        this.to_walks.join(&own);
         this.to_loads.join(&facts);
         this.to_stores.join(&facts);
     }
@@ -269,6 +279,7 @@ impl<'m> Ordering<'m> {
                     let facts = *facts;
                     this.to_stores.join(&facts);
                     this.to_isb.join(&facts);
+                    this.controlled.join(&facts);
                 }
             }
             SyncAccess::Read { acquire } => {
@@ -326,7 +337,8 @@ impl<'m> Ordering<'m> {
         for i in 0..len {
             let slot = (start + i) % len;
             let variable = &mut self.variables[slot];
-            if variable.id == 0 {
+            if variable.used == 0 {
+                variable.used = 1;
                 variable.id = id;
             }
             if variable.id == id {
@@ -350,8 +362,10 @@ impl<'m> Ordering<'m> {
                     .any(|facts| facts.has(store))
     }
 
-    /// Whether an access by `cpu` is guaranteed not to use what the TLBI invalidated.
-    pub fn is_gone(&self, cpu: u8, tlbi: Fact, access: Access) -> bool {
+    /// Whether an access by `cpu` is guaranteed not to use what the TLBI invalidated. `faults` says
+    /// that by the old translation it would fault: a fault is no store, and what is ordered before
+    /// later stores alone (by a branch, say) is not before it.
+    pub fn is_gone(&self, cpu: u8, tlbi: Fact, access: Access, faults: bool) -> bool {
         let this = &self.cpus[usize::from(cpu)];
         if tlbi.class == Class::Local && tlbi.cpu != cpu {
             return false;
@@ -359,12 +373,18 @@ impl<'m> Ordering<'m> {
         // The CPU itself may have translated ahead, unless it has FEAT_ETS2; the accesses of others
         // that used the old translation are complete when the TLBI is (D8.16.1; `4-V2I-*`, `4b-*`).
         let own = tlbi.cpu == cpu && !self.ets2;
-        let facts = match access {
-            Access::Read if !own => &this.to_loads,
-            Access::Write if !own => &this.to_stores,
-            _ => &this.to_walks,
-        };
-        facts.has(tlbi)
+        match access {
+            Access::Read if !own => this.to_loads.has(tlbi),
+            Access::Write if !own => {
+                this.to_stores.has(tlbi) && (!faults || this.to_loads.has(tlbi))
+            }
+            _ => this.to_walks.has(tlbi),
+        }
+    }
+
+    /// Whether what `cpu` loads from now on comes after the fact.
+    pub fn is_before_loads(&self, cpu: u8, fact: Fact) -> bool {
+        self.cpus[usize::from(cpu)].to_loads.has(fact)
     }
 
     /// Whether what `cpu` stores from now on comes after the fact.
@@ -387,7 +407,7 @@ impl<'m> Ordering<'m> {
     pub fn is_completed(&self, tlbi: Fact) -> bool {
         let this = &self.cpus[usize::from(tlbi.cpu)];
         match tlbi.class {
-            Class::Local => this.to_isb.has(tlbi),
+            Class::Local => this.to_own_isb.has(tlbi) || this.to_isb.has(tlbi),
             _ => this.to_stores.has(tlbi),
         }
     }

@@ -222,6 +222,12 @@ impl Stale {
         matches!(self.old().kind(self.level()), vmsa::Kind::Table(_))
     }
 
+    /// Whether it is for every ASID: an entry of the kernel's tables, or a leaf without nG.
+    pub fn is_global(&self) -> bool {
+        let global = !self.old().attributes().contains(vmsa::Attributes::NG);
+        self.asid == 0 || !self.is_table() && global
+    }
+
     /// The TLBIs that are for it.
     pub fn covers(&self) -> impl Iterator<Item = &Stamp> {
         self.covers.iter().filter(|cover| cover.number != 0)
@@ -298,6 +304,8 @@ pub(crate) struct Task {
     pub stored: [u64; crate::MAX_CPUS],
     /// The same for leaves that can be executed.
     pub stored_executable: [u64; crate::MAX_CPUS],
+    /// The last of them, for reports.
+    pub last: Live,
 }
 
 impl Task {

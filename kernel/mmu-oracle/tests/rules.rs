@@ -826,3 +826,159 @@ fn the_story_is_told_in_words() {
     assert!(told.contains("level hint is not the level"), "{told}");
     assert!(told.contains("DDI 0487"), "{told}");
 }
+
+#[test]
+fn a_branch_orders_no_fault() {
+    // The shoot-down of RO -> RW is complete, and the other CPU has branched on the flag that says so.
+    // A store comes after the branch; the fault that the old permission would make need not.
+    let handed = |reader: &[(u8, Kind)]| {
+        let shot = [
+            (0, store(read_only(), data())),
+            (0, DSB_ISHST),
+            (0, tlbi(VA, true, None)),
+            (0, DSB_ISH),
+            (0, RELEASE),
+        ];
+        [&shot[..], reader].concat()
+    };
+    let plain = (1, sync(SyncAccess::Read { acquire: false }));
+    let write = (1, WRITE);
+    assert_eq!(
+        broken(&handed(&[plain, (1, BRANCH), write])),
+        [Rule::StaleAccess]
+    );
+    assert_eq!(broken(&handed(&[(1, ACQUIRE), write])), []);
+    assert_eq!(broken(&handed(&[plain, (1, BRANCH), (1, ISB), write])), []);
+}
+
+#[test]
+fn who_is_handed_a_frame_may_load_from_it() {
+    let shot = [
+        (0, store(data(), NONE)),
+        (0, DSB_ISHST),
+        (0, tlbi(VA, true, None)),
+        (0, DSB_ISH),
+        (0, RELEASE),
+    ];
+    let take = (1, Kind::FramesAllocated(frames(FRAME)));
+    let write = (1, Kind::FrameWritten(FRAME));
+    let by_branch = [(1, sync(SyncAccess::Read { acquire: false })), (1, BRANCH)];
+    assert_eq!(
+        broken(&[&shot[..], &by_branch, &[take]].concat()),
+        [Rule::FrameReuse]
+    );
+    assert_eq!(broken(&[&shot[..], &by_branch, &[write]].concat()), []);
+    assert_eq!(broken(&[&shot[..], &[(1, ACQUIRE), take]].concat()), []);
+}
+
+#[test]
+fn what_an_unlinked_table_maps_needs_tlbis_of_its_own() {
+    let link = at(VA, Level::L2, NONE, Descriptor::table(TABLE));
+    let unlink = at(VA, Level::L2, Descriptor::table(TABLE), NONE);
+    let second = VA + 4096;
+    let map = [link, at(second, Level::L3, NONE, data()), DSB_ISHST, ISB];
+    let flush = |tlbi| [unlink, DSB_ISHST, tlbi, DSB_ISH, ISB];
+    let read = Kind::Access {
+        va: second,
+        access: Access::Read,
+    };
+    let one = tlbi(VA, false, None);
+    let steps = [&map[..], &flush(one), &[read]].concat();
+    assert_eq!(broken(&on_one_cpu(&steps)), [Rule::TlbiCoverage]);
+    let everything = Kind::Tlbi(Tlbi {
+        scope: Scope::All,
+        last_level: false,
+        broadcast: true,
+        operand: 0,
+    });
+    let steps = [
+        &map[..],
+        &flush(everything),
+        &[read, Kind::TableFreed(TABLE)],
+    ]
+    .concat();
+    assert_eq!(broken(&on_one_cpu(&steps)), []);
+}
+
+#[test]
+fn more_new_tables_than_can_be_remembered_are_not_forgotten() {
+    let table = |n: u64| PhysAddr::literal(0x5000_0000) + n * 4096;
+    let zero: Vec<_> = (0..129).map(|n| Kind::TableAllocated(table(n))).collect();
+    assert_eq!(broken(&on_one_cpu(&zero)), [Rule::MemoryFull]);
+    // Linked, made a root or freed, they are not new any more.
+    let mut steps = Vec::new();
+    for n in 0..300 {
+        let free = Kind::FramesFreed(frames(table(n)));
+        let root = Kind::Ttbr0(table(n).as_u64());
+        steps.extend([
+            Kind::TableAllocated(table(n)),
+            if n % 2 == 0 { free } else { root },
+        ]);
+    }
+    assert_eq!(broken(&on_one_cpu(&steps)), []);
+}
+
+#[test]
+fn a_dsb_nsh_tells_other_cpus_nothing() {
+    const DSB_NSH: Kind = Kind::Barrier(Barrier::Dsb(Domain::NonShareable, Orders::All));
+    const DSB_NSHST: Kind = Kind::Barrier(Barrier::Dsb(Domain::NonShareable, Orders::Stores));
+    let plain = (0, sync(SyncAccess::Write { release: false }));
+    for between in [&[(0, DSB_NSH)][..], &[(0, DSB_NSH), (0, ISB)]] {
+        let begin = [(0, store(NONE, data()))];
+        let end = [plain, (1, ACQUIRE), (1, BRANCH), (1, ISB), (1, READ)];
+        assert_eq!(
+            broken(&[&begin[..], between, &end].concat()),
+            [Rule::NotVisible]
+        );
+    }
+    let twice = [
+        store(data(), NONE),
+        DSB_NSHST,
+        DSB_NSHST,
+        tlbi(VA, true, None),
+        DSB_ISH,
+        ISB,
+        READ,
+    ];
+    assert_eq!(broken(&on_one_cpu(&twice)), [Rule::TlbiWithoutDsbBefore]);
+    // For the CPU's own walks it is enough.
+    let own = [store(NONE, data()), DSB_NSHST, ISB, READ];
+    assert_eq!(broken(&on_one_cpu(&own)), []);
+}
+
+#[test]
+fn a_global_leaf_is_no_asids() {
+    let user = |attributes| {
+        let value = page(FRAME, attributes);
+        let address = PhysAddr::literal(0x4b00_0000);
+        let va = VirtAddr::literal(0x40_0000);
+        let entry = |value| Entry {
+            address,
+            va,
+            level: Level::L3,
+            asid: 5,
+            value,
+        };
+        let operand = Operand::asid_only(5).bits();
+        let by_asid = Kind::Tlbi(Tlbi {
+            scope: Scope::Asid,
+            last_level: false,
+            broadcast: true,
+            operand,
+        });
+        let change = Kind::Store {
+            entry: entry(NONE),
+            old: value,
+        };
+        broken(&on_one_cpu(&[
+            Kind::Ttbr0(5 << 48),
+            change,
+            DSB_ISHST,
+            by_asid,
+            DSB_ISH,
+            Kind::FramesFreed(frames(FRAME)),
+        ]))
+    };
+    assert_eq!(user(Attributes::KERNEL_DATA | Attributes::NG), []);
+    assert_eq!(user(Attributes::KERNEL_DATA), [Rule::TlbiCoverage]);
+}

@@ -47,6 +47,24 @@ pub fn list() {
     }
 }
 
+/// Says which command shows the bug of `options`: the tour does not come to each.
+pub fn hint(options: &Options) {
+    if let Some(row) = ROWS.iter().find(|row| row.name == options.get("BUG")) {
+        let settings = row
+            .options
+            .iter()
+            .map(|(name, value)| format!(" {name}={value}"));
+        eprintln!(
+            "lull: {} is caught by {} in: make run BUG={}{} APPEND='autorun=\"{}\"'",
+            row.name,
+            row.catcher,
+            row.name,
+            settings.collect::<String>(),
+            row.commands
+        );
+    }
+}
+
 /// The verbs that take `BUG=`.
 const VERBS: [&str; 4] = ["run", "bugs", "gdb", "stress"];
 

@@ -147,9 +147,11 @@ fn barrier(option: &str) -> Option<(Domain, Orders)> {
 
 fn tlbi(operation: &str, operand: &[&str]) -> Option<Instruction> {
     let operation = operation.to_ascii_uppercase();
+    // An nXS form does not wait for accesses with the XS attribute, which no entry here gives.
+    let operation = operation.strip_suffix("NXS").unwrap_or(&operation);
     let (name, broadcast) = match operation.strip_suffix("IS") {
         Some(name) => (name, true),
-        None => (operation.as_str(), false),
+        None => (operation, false),
     };
     let (scope, last_level) = match name {
         "VMALLE1" => (Scope::All, false),

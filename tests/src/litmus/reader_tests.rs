@@ -145,7 +145,6 @@ fn every_instruction_is_known_or_unknown() {
         "TLBI RVAE1IS,X9",
         "TLBI VAE1OS,X9",
         "TLBI VMALLE1OS",
-        "TLBI VAE1ISNXS,X9",
         "TLBI VAE2IS,X9",
         "TLBI IPAS2E1IS,X9",
         "TLBI VAE1IS,W9",

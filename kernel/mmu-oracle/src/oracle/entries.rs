@@ -75,6 +75,10 @@ impl Oracle<'_> {
         if was && change.needs_tlbi() {
             let full = self.add_stale(Stale::new(entry, old, stamp));
             violation = violation.or(full);
+            if let Kind::Table(_) = old.kind(level) {
+                let full = self.unlink(entry, stamp);
+                violation = violation.or(full);
+            }
         }
         if !is_cacheable(new, level) {
             return violation;
@@ -83,7 +87,7 @@ impl Oracle<'_> {
         let stored = match new.kind(level) {
             Kind::Table(table) => self.link(event, table),
             _ if was => None,
-            _ => self.made_valid(event, new, fact),
+            _ => self.made_valid(event, entry, fact),
         };
         violation = violation.or(joined).or(stored);
         let made_valid = match known {
@@ -100,12 +104,36 @@ impl Oracle<'_> {
         }
     }
 
+    /// What a table that is unlinked maps is mapped no more: each of its entries that is still valid
+    /// may be in a TLB, and needs a TLBI of its own.
+    fn unlink(&mut self, entry: Entry, stamp: Stamp) -> Option<Violation> {
+        let Entry {
+            va, level, asid, ..
+        } = entry;
+        let first = va.align_down(level.bytes());
+        let last = first + (level.bytes() - 1);
+        let mut full = None;
+        let mut from = 0;
+        while let Some(slot) = self.live.live_from(from) {
+            from = slot + 1;
+            let live = *self.live.get(slot);
+            let below = live.level() > level && live.asid == asid;
+            if below && first <= live.va() && live.va() <= last {
+                self.live.remove(slot);
+                let (va, level) = (live.va(), live.level());
+                let gone = Entry { va, level, ..entry };
+                full = full.or(self.add_stale(Stale::new(gone, live.value(), stamp)));
+            }
+        }
+        full
+    }
+
     /// A table's zeroes must be ordered before the store that links it.
     fn link(&mut self, event: &Event, table: PhysAddr) -> Option<Violation> {
         let new = self
             .new_tables
             .iter_mut()
-            .find(|new| new.is_some_and(|(number, _)| number == table.as_u64()))?;
+            .find(|new| new.is_some_and(|(new, _)| new == table))?;
         let (_, zeroed) = new.take()?;
         (!self.order.is_before_stores(event.cpu, zeroed))
             .then(|| Violation::new(Rule::TableNotZeroed, event))
@@ -180,10 +208,11 @@ impl Oracle<'_> {
             while let Some(slot) = next {
                 next = self.stale.find(By::Address, key, Some(slot));
                 let stale = *self.stale.get(slot);
-                let applies = stale.asid == 0 || stale.asid == asid;
+                let applies = stale.is_global() || stale.asid == asid;
+                let faults = !permits(stale.old(), access);
                 let gone = stale
                     .covers()
-                    .any(|tlbi| self.order.is_gone(cpu, tlbi.fact(), access));
+                    .any(|tlbi| self.order.is_gone(cpu, tlbi.fact(), access, faults));
                 let now = live.map(|slot| self.live.get(slot).value());
                 if applies && !gone && differs(stale.old(), now, level, access) {
                     let violation = self.stale_violation(event, slot, Rule::StaleAccess);

@@ -2,6 +2,7 @@
 
 use super::Oracle;
 use crate::{
+    clock::Fact,
     event::{Event, Frames, Window},
     pool::By,
     record::{Output, frame_key},
@@ -20,27 +21,27 @@ const OUTPUTS: [Output; 4] = [
 
 impl Oracle<'_> {
     pub(super) fn frames_allocated(&mut self, event: &Event, frames: Frames) -> Option<Violation> {
-        self.reused(event, frames)
+        self.reused(event, frames, true)
     }
 
     pub(super) fn frames_freed(&mut self, event: &Event, frames: Frames) -> Option<Violation> {
-        let stale = self.reused(event, frames);
+        self.forget_new_tables(frames);
+        let stale = self.reused(event, frames, false);
         stale.or_else(|| each_frame(frames).find_map(|frame| self.still_mapped(event, frame)))
     }
 
     pub(super) fn frame_written(&mut self, event: &Event, address: PhysAddr) -> Option<Violation> {
         let first = address.align_down(PAGE_SIZE);
-        self.reused(event, Frames { first, count: 1 })
+        self.reused(event, Frames { first, count: 1 }, false)
     }
 
     pub(super) fn table_freed(&mut self, event: &Event, table: PhysAddr) -> Option<Violation> {
-        let stale = self.reused(
-            event,
-            Frames {
-                first: table,
-                count: 1,
-            },
-        );
+        let frames = Frames {
+            first: table,
+            count: 1,
+        };
+        self.forget_new_tables(frames);
+        let stale = self.reused(event, frames, false);
         stale.or_else(|| {
             let slot = self
                 .live
@@ -55,8 +56,37 @@ impl Oracle<'_> {
         self.live.find(By::Frame, key, None).is_some()
     }
 
-    /// Looks for stale translations to frames that are about to belong to somebody else.
-    fn reused(&mut self, event: &Event, frames: Frames) -> Option<Violation> {
+    /// A page was zeroed, to become a table.
+    pub(super) fn new_table(&mut self, table: PhysAddr, zeroed: Fact) -> Option<Violation> {
+        let known = |new: &Option<(PhysAddr, Fact)>| new.is_some_and(|(new, _)| new == table);
+        let slot = self
+            .new_tables
+            .iter()
+            .position(known)
+            .or_else(|| self.new_tables.iter().position(Option::is_none));
+        match slot {
+            Some(slot) => {
+                self.new_tables[slot] = Some((table, zeroed));
+                None
+            }
+            None => self.memory_full(),
+        }
+    }
+
+    /// These pages are no tables that wait for their link.
+    pub(super) fn forget_new_tables(&mut self, frames: Frames) {
+        for new in &mut self.new_tables {
+            let is = |(table, _): &mut (PhysAddr, Fact)| {
+                let distance = table.as_u64().checked_sub(frames.first.as_u64());
+                distance.is_some_and(|bytes| bytes / PAGE_SIZE < frames.count)
+            };
+            new.take_if(is);
+        }
+    }
+
+    /// Looks for stale translations to frames that are about to belong to somebody else. A new owner
+    /// who may load as well as store (`loads`) must come after their end with both.
+    fn reused(&mut self, event: &Event, frames: Frames, loads: bool) -> Option<Violation> {
         if self.stale.len() == 0 {
             return None;
         }
@@ -66,7 +96,9 @@ impl Oracle<'_> {
                 let mut next = self.stale.find(By::Frame, key, None);
                 while let Some(slot) = next {
                     next = self.stale.find(By::Frame, key, Some(slot));
-                    if self.is_reusable(event.cpu, slot) {
+                    if self.is_reusable(event.cpu, slot)
+                        && (!loads || self.is_before_loads(event.cpu, slot))
+                    {
                         continue;
                     }
                     if self.stale.get(slot).in_window() {

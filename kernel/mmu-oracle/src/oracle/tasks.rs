@@ -3,12 +3,11 @@
 use super::{Oracle, entries::is_executable};
 use crate::{
     clock::{Class, Fact},
-    event::{Access, Boundary, Event, Kind},
-    record::Task,
+    event::{Access, Boundary, Entry, Event, Kind},
+    record::{Live, Stamp, Task},
     rule::Rule,
-    violation::Violation,
+    violation::{Past, Violation, What},
 };
-use vmsa::Descriptor;
 
 impl Oracle<'_> {
     /// The task of the event, new if it is not known; `None` where there is no room.
@@ -29,12 +28,14 @@ impl Oracle<'_> {
     pub(super) fn made_valid(
         &mut self,
         event: &Event,
-        leaf: Descriptor,
+        entry: Entry,
         fact: Fact,
     ) -> Option<Violation> {
         let Some(task) = self.task(event) else {
             return self.memory_full();
         };
+        let leaf = entry.value;
+        task.last = Live::new(entry, Stamp::new(event, fact));
         let cpu = usize::from(fact.cpu);
         task.stored[cpu] = fact.number;
         if is_executable(leaf) {
@@ -58,7 +59,7 @@ impl Oracle<'_> {
         if !flushed {
             return None;
         }
-        let (stored, executable) = (task.stored, task.stored_executable);
+        let (stored, executable, last) = (task.stored, task.stored_executable, task.last);
         task.stored = Default::default();
         task.stored_executable = Default::default();
         let visible = |stored: [u64; crate::MAX_CPUS], access| {
@@ -71,8 +72,11 @@ impl Oracle<'_> {
                 self.order.is_visible(event.cpu, store, access)
             })
         };
-        (!visible(stored, Access::Read) || !visible(executable, Access::Execute))
-            .then(|| Violation::new(Rule::LeaveWithoutBarriers, event))
+        (!visible(stored, Access::Read) || !visible(executable, Access::Execute)).then(|| {
+            let what = What::MadeValid(last.va(), last.level(), last.value());
+            Violation::new(Rule::LeaveWithoutBarriers, event)
+                .because(Past::of(last.made_valid, what))
+        })
     }
 
     /// Whether the task has a section or a pause open; both are closed after.

@@ -48,7 +48,7 @@ impl Oracle<'_> {
         while let Some(slot) = self.stale.live_from(from) {
             from = slot + 1;
             let gone = self.stale.get(slot).covers().any(|tlbi| {
-                let gone = |cpu, access| self.order.is_gone(cpu, tlbi.fact(), access);
+                let gone = |cpu, access| self.order.is_gone(cpu, tlbi.fact(), access, true);
                 (0..crate::MAX_CPUS as u8)
                     .filter(|cpu| self.online & 1 << cpu != 0)
                     .all(|cpu| ACCESSES.iter().all(|access| gone(cpu, *access)))
@@ -136,7 +136,7 @@ impl Oracle<'_> {
     /// The TLBI names addresses of the stale translation: is it for it?
     fn cover(&mut self, event: &Event, slot: usize, tlbi: Tlbi, named: &Named, stamp: Stamp) {
         let stale = self.stale.get(slot);
-        let asid_fits = if stale.asid == 0 {
+        let asid_fits = if stale.is_global() {
             named.global
         } else {
             named.asid.is_none_or(|asid| asid == stale.asid)
@@ -213,6 +213,12 @@ impl Oracle<'_> {
             let tlbi = tlbi.fact();
             self.order.is_before_stores(cpu, tlbi) && self.is_for_all(tlbi)
         })
+    }
+
+    /// Whether what `cpu` loads from now on comes after the end of the stale translation of `slot`.
+    pub(super) fn is_before_loads(&self, cpu: u8, slot: usize) -> bool {
+        let mut covers = self.stale.get(slot).covers();
+        covers.any(|tlbi| self.order.is_before_loads(cpu, tlbi.fact()))
     }
 
     /// The violation that the stale translation of `slot` led to. If a TLBI came but was not the

@@ -1,7 +1,7 @@
 //! Loads, stores and atomic instructions: to entries, to synchronisation variables, and to data
 //! behind the translations that the test is about.
 
-use super::super::instruction::{Address, Instruction};
+use super::super::instruction::{Address, Instruction, Update};
 use super::super::layout::{self, Class, Place};
 use super::super::register::{Source, Word, updated};
 use super::super::text::Read;
@@ -258,6 +258,19 @@ impl Machine<'_> {
                     release: *release,
                 },
             },
+            // What it read goes nowhere: no barrier that speaks of loads means it (DDI 0487, B2.3,
+            // "Barrier-ordered-before": without the NoRet effects).
+            (
+                Instruction::Atomic {
+                    update,
+                    to,
+                    release,
+                    ..
+                },
+                Some(_),
+            ) if to.is_zero() && *update != Update::CompareAndSwap => {
+                SyncAccess::Write { release: *release }
+            }
             (
                 Instruction::Atomic {
                     acquire, release, ..
