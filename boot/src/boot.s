@@ -1,12 +1,16 @@
-// Reset to the first Rust instruction: one CPU, from EL1 or EL2, MMU off, to
-// EL1 with the MMU, the caches and vectors on and a stack in the upper half.
+// Reset to the first Rust instruction: from EL1 or EL2, MMU off, to EL1 with the
+// MMU, the caches and vectors on and a stack in the upper half. The boot CPU
+// enters at _start and builds the boot tables; the others enter at
+// boot_secondary, later, and find everything built.
 //
 // Constants in braces come from lib.rs. Symbols named __pa_* are physical
 // addresses from linker.ld: this file is linked where it runs, at its physical
 // address, and `adrp` reaches nothing in the upper half.
 //
 // What lasts through the file: x19 = exception level at entry, x20 = what was
-// in x0 at entry (the device tree's address, or 0 from QEMU's ELF loader).
+// in x0 at entry (the device tree's address, or 0 from QEMU's ELF loader; for
+// the others the context of CPU_ON, see boot_secondary), x24 = 0 for the boot
+// CPU and 1 for the others.
 
 .set boot_image_pa, {IMAGE_PA}
 .set boot_image_offset, {IMAGE_OFFSET}
@@ -32,6 +36,8 @@
 .globl _start
 .type _start, %function
 _start:
+    mov     x24, xzr
+boot_enter:
     msr     daifset, #0xf           // nothing could handle an interrupt yet
     mov     x20, x0
     mrs     x19, CurrentEL
@@ -44,6 +50,18 @@ _start:
 boot_at_el3:
     DIE     boot_message_el3
 .size _start, . - _start
+
+//------------------------------------------------------------------------------
+// boot_secondary: where PSCI CPU_ON has another CPU enter. x0 = the context that
+// the caller gave: the root of the kernel's tables, a page's address, and in its
+// lowest 12 bits the CPU's number. Nothing else is needed before the MMU is on,
+// so nothing is read from memory past the caches, where it might not be yet.
+//------------------------------------------------------------------------------
+.type boot_secondary, %function
+boot_secondary:
+    mov     x24, #1
+    b       boot_enter
+.size boot_secondary, . - boot_secondary
 
 //------------------------------------------------------------------------------
 // EL2: let EL1 have the machine, then leave. Every register set here has an
@@ -140,6 +158,13 @@ boot_at_el1:
     b.ne    1f
     DIE     boot_message_granule
 1:
+    ADR_PA  x22, __pa_boot_tables
+    add     x23, x22, #({IDENTITY_L0} * 4096) // the root for TTBR0
+    cbz     x24, boot_build_tables
+    and     x22, x20, #~0xfff       // the root for TTBR1: the kernel's
+    b       boot_translate
+
+boot_build_tables:
     // .bss, the boot tables within it. Still with the MMU off, so these stores
     // go to memory past the caches.
     ADR_PA  x0, __pa_bss_start
@@ -150,7 +175,6 @@ boot_at_el1:
 
     // TTBR1: the image, page by page, each region with its own permissions.
     // The level 3 tables lie side by side: entry 0 maps the start of the image.
-    ADR_PA  x22, __pa_boot_tables
     add     x3, x22, #({IMAGE_L3} * 4096)
     ADR_PA  x0, __pa_text_start
     ADR_PA  x1, __pa_text_end
@@ -210,17 +234,15 @@ boot_at_el1:
     b.lo    4b
 
     // TTBR0: this file where it stands, executable and read-only.
-    add     x0, x22, #({IDENTITY_L0} * 4096)
     add     x1, x22, #({IDENTITY_L1} * 4096)
     add     x2, x22, #({IDENTITY_L2} * 4096)
     add     x3, x22, #({IDENTITY_L3} * 4096)
     orr     x5, x1, x4
-    str     x5, [x0]                // the image lies below 512 GiB: entry 0
+    str     x5, [x23]               // the image lies below 512 GiB: entry 0
     orr     x5, x2, x4
     str     x5, [x1, #({L1_INDEX_IMAGE} * 8)]
     orr     x5, x3, x4
     str     x5, [x2, #({L2_INDEX_IMAGE} * 8)]
-    mov     x23, x0
     ADR_PA  x0, __pa_image_start
     adr     x1, boot_text_end
     ldr     x2, ={PAGE_TEXT}
@@ -241,7 +263,9 @@ boot_at_el1:
     cmp     x0, x1
     b.lo    7b
 
-    // Translation: what the walks are to do, then the tables.
+    // Translation: what the walks are to do, then the tables. From here on the
+    // way is the same for every CPU. x21 = ID_AA64MMFR0_EL1, x22, x23 = the roots.
+boot_translate:
     ldr     x0, ={MAIR}
     msr     mair_el1, x0
     ldr     x0, ={TCR}
@@ -274,6 +298,9 @@ boot_at_el1:
     isb                             // from here fetches are translated: through the identity map
 
     ldr     x8, =boot_upper_half
+    ldr     x9, =boot_secondary_upper_half
+    cmp     x24, #0
+    csel    x8, x8, x9, eq
     br      x8
 .size boot_at_el1, . - boot_at_el1
 
@@ -332,6 +359,20 @@ boot_upper_half:
     b       boot_first_rust
 .size boot_upper_half, . - boot_upper_half
 
+// The same for the others: each has its stack in boot_secondary_stacks, which
+// entry.rs wrote and which the caches now show.
+.type boot_secondary_upper_half, %function
+boot_secondary_upper_half:
+    and     x0, x20, #0xfff         // its number
+    adrp    x1, boot_secondary_stacks
+    add     x1, x1, :lo12:boot_secondary_stacks
+    ldr     x1, [x1, x0, lsl #3]
+    mov     sp, x1
+    mov     x29, xzr
+    mov     x30, xzr
+    b       boot_secondary_rust
+.size boot_secondary_upper_half, . - boot_secondary_upper_half
+
 // extern "C" fn boot_replace_ttbr1(root): from the upper half into the identity map.
 .globl boot_replace_ttbr1
 .type boot_replace_ttbr1, %function
@@ -345,6 +386,14 @@ boot_replace_ttbr1:
     ret     x3
 .size boot_replace_ttbr1, . - boot_replace_ttbr1
 .ltorg
+
+// Where CPU_ON is to send the others, as data: code in the upper half can form no
+// address in the lower.
+.section .rodata.boot_secondary, "a", %progbits
+.balign 8
+.globl boot_secondary_pa
+boot_secondary_pa:
+    .quad   boot_secondary
 
 //------------------------------------------------------------------------------
 // The boot tables. Never part of an allocator: the image owns them.

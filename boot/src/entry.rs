@@ -1,8 +1,13 @@
-//! The boot code, its constants, and the two calls that end its tables' life.
+//! The boot code, its constants, the two calls that end its tables' life, and the way in for
+//! other CPUs.
 
-use crate::{Handover, IMAGE_OFFSET, IMAGE_PA, WINDOW_BLOCK, WINDOW_OFFSET, WINDOW_PA};
+use crate::{
+    Handover, IMAGE_OFFSET, IMAGE_PA, MAX_CPUS, SecondaryStart, WINDOW_BLOCK, WINDOW_OFFSET,
+    WINDOW_PA,
+};
 use core::arch::{asm, global_asm};
-use vmsa::{Attributes, MAIR_EL1, PhysAddr};
+use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use vmsa::{Attributes, MAIR_EL1, PAGE_SIZE, PhysAddr, VirtAddr};
 
 /// Where QEMU puts the device tree for an ELF image (x0 is then 0 at entry).
 const QEMU_ELF_DTB: PhysAddr = PhysAddr::literal(0x4000_0000);
@@ -74,6 +79,8 @@ const _: () = {
         "the identity map uses entry 0 of its root"
     );
     assert!(WINDOW_BLOCK == L2_BYTES);
+    // A CPU's number is in the offset bits of its context.
+    assert!(MAX_CPUS <= PAGE_SIZE as usize);
 };
 
 global_asm!(
@@ -128,6 +135,8 @@ unsafe extern "C" {
     fn boot_replace_ttbr1(root: u64);
     /// From linker.ld: the end of the image, as a virtual address.
     static __image_end: u8;
+    /// In boot.s: the physical address at which other CPUs enter.
+    safe static boot_secondary_pa: u64;
 }
 
 /// The first Rust function. MMU, caches and early vectors are on, the stack is the boot stack.
@@ -176,7 +185,7 @@ pub unsafe fn replace_ttbr1(root: PhysAddr) {
 /// # Safety
 ///
 /// Nothing in the lower half is in use: no code runs there and [`replace_ttbr1`] is not called
-/// again.
+/// again. Other CPUs may still enter: their EPD0 is their own, and the tables stay.
 pub unsafe fn drop_identity_map() {
     // SAFETY: the caller vouches that no one needs the lower half. EPD0 stops walks (the ISB
     // makes it effective before the TLBI), the TLBI removes what was walked before and whatever
@@ -196,4 +205,57 @@ pub unsafe fn drop_identity_map() {
             options(nostack),
         );
     }
+}
+
+/// The top of the stack on which each CPU enters Rust; `boot.s` reads it, with the MMU on.
+#[unsafe(no_mangle)]
+static boot_secondary_stacks: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
+
+/// What each CPU goes on with: an `extern "C" fn(usize) -> !`.
+static SECONDARY_ENTRIES: [AtomicPtr<()>; MAX_CPUS] =
+    [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_CPUS];
+
+/// Gets the start of CPU `cpu` ready: what PSCI CPU_ON is to be told. The CPU will turn its MMU on
+/// with `root` as the table of the upper half, drop the lower half, and call `entry` with its number
+/// on the stack that ends at `stack_top`; interrupts are masked, and the vectors are still boot's.
+///
+/// What is stored before the call is visible to the CPU once it runs.
+///
+/// # Panics
+///
+/// If `cpu` is not below [`MAX_CPUS`].
+///
+/// # Safety
+///
+/// - `root` is the level 0 table of the kernel, as for [`replace_ttbr1`], and stays it;
+/// - `stack_top` is the end of a stack that is mapped there, 16-byte aligned, and that CPU's alone;
+/// - the CPU is off, and is turned on at most once.
+pub unsafe fn prepare_secondary(
+    cpu: usize,
+    root: PhysAddr,
+    stack_top: VirtAddr,
+    entry: extern "C" fn(usize) -> !,
+) -> SecondaryStart {
+    boot_secondary_stacks[cpu].store(stack_top.as_u64(), Ordering::Relaxed);
+    SECONDARY_ENTRIES[cpu].store(entry as *mut (), Ordering::Relaxed);
+    // SAFETY: a barrier. The stores above, and whatever the caller stored (the tables that map the
+    // stack among it), are complete for all observers of the domain before the call that starts
+    // the other CPU, which only then becomes one: its walks and loads come later.
+    unsafe { asm!("dsb ish", options(nostack, preserves_flags)) };
+    SecondaryStart {
+        entry: PhysAddr::literal(boot_secondary_pa),
+        context: root.as_u64() | cpu as u64,
+    }
+}
+
+/// The first Rust function of the other CPUs.
+#[unsafe(no_mangle)]
+extern "C" fn boot_secondary_rust(cpu: usize) -> ! {
+    // SAFETY: this CPU runs in the upper half, and never again in the lower. The tables of the
+    // identity map stay for the CPUs that are yet to come.
+    unsafe { drop_identity_map() };
+    let entry = SECONDARY_ENTRIES[cpu].load(Ordering::Relaxed);
+    // SAFETY: `prepare_secondary` stored a function of this type before CPU_ON was called.
+    let entry = unsafe { core::mem::transmute::<*mut (), extern "C" fn(usize) -> !>(entry) };
+    entry(cpu)
 }

@@ -13,14 +13,15 @@
 //! No frame is writable at one of these addresses and executable at another. The kernel builds
 //! its own tables through the window, then calls [`replace_ttbr1`] and [`drop_identity_map`].
 //!
-//! One CPU is started here. Others will enter at a second symbol beside `_start` that shares
-//! the code from `boot_at_el2` on and skips what is done once (`.bss`, the tables).
+//! Reset starts one CPU. The others enter at a second symbol beside `_start`, where PSCI sends them
+//! ([`prepare_secondary`]): they share the way from EL2 on, skip what is done once (`.bss`, the
+//! tables), and use the identity map to turn their MMU on with the kernel's own tables.
 #![no_std]
 
 #[cfg(target_os = "none")]
 mod entry;
 #[cfg(target_os = "none")]
-pub use entry::{drop_identity_map, replace_ttbr1};
+pub use entry::{drop_identity_map, prepare_secondary, replace_ttbr1};
 
 use core::ops::Range;
 use vmsa::{PhysAddr, VirtAddr};
@@ -36,6 +37,18 @@ pub const WINDOW_OFFSET: u64 = 0xffff_fc00_0000_0000;
 pub const WINDOW_PA: Range<u64> = 0x4000_0000..0x4400_0000;
 /// What one entry of the window maps, and so what is left out around the image.
 pub const WINDOW_BLOCK: u64 = 2 << 20;
+
+/// The most CPUs that can be started, the boot CPU included: as many as a GICv2 can have.
+pub const MAX_CPUS: usize = 8;
+
+/// How another CPU is to be turned on: the arguments of PSCI CPU_ON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SecondaryStart {
+    /// Where it enters, with the MMU off.
+    pub entry: PhysAddr,
+    /// What it finds in x0 there.
+    pub context: u64,
+}
 
 /// What the boot code tells the kernel.
 #[derive(Debug, Clone)]

@@ -22,6 +22,8 @@ pub mod monitor {
 pub mod oops;
 pub mod oracle;
 pub mod params;
+#[cfg(target_os = "none")]
+pub mod park;
 pub mod task;
 #[cfg(target_os = "none")]
 mod tests;
@@ -35,14 +37,15 @@ pub mod warning;
 #[cfg(target_os = "none")]
 mod start {
     use crate::{
-        arch::{cpu, device_tree::DeviceTree, exception, exit, uart},
-        mm::{bring_up, dump, explain, kasan, layout, lazy},
+        arch::{cpu, device_tree::DeviceTree, exception, exit, interrupt, smp, uart},
+        mm::{bring_up, dump, explain, kasan, layout, lazy, stack},
         monitor, oops,
         params::{Params, Rodata},
         println, task, tour,
     };
     use boot::Handover;
-    use core::fmt;
+    use core::{fmt, ops::Range};
+    use vmsa::PhysAddr;
 
     /// The kernel. `boot` calls it on the boot stack, with the MMU on and interrupts masked.
     #[unsafe(no_mangle)]
@@ -65,7 +68,8 @@ mod start {
         lazy::count_on_ets2(params.ets2.counts_on(cpu::features().ets2()));
 
         // Memory: the kernel's own tables, the page allocator, vmalloc.
-        let devices = [tree.uart.start];
+        let devices = devices(&tree);
+        let address = |n| bring_up::device_address(&devices, n);
         let machine = bring_up::Machine {
             ram: tree.ram(),
             device_tree: &tree.tree,
@@ -85,7 +89,7 @@ mod start {
             .unwrap_or_else(|error| refuse(&format_args!("lull: {error}")));
         // SAFETY: the first device is the UART that the tree named, mapped as device memory, and
         // used by nobody else.
-        let uart = unsafe { uart::init(layout::DEVICES.start() + tree.uart.start.page_offset()) };
+        let uart = unsafe { uart::init(address(0) + tree.uart.start.page_offset()) };
         uart.unwrap_or_else(|error| {
             refuse(&format_args!(
                 "lull: the UART could not be set up: {error:?}"
@@ -107,6 +111,18 @@ mod start {
         #[cfg(feature = "bugs")]
         crate::bug::plant(params.bug);
 
+        // Interrupts, and the other CPUs.
+        task::schedule::init();
+        interrupt::set_handlers(&task::schedule::HANDLERS);
+        // SAFETY: the second and third device are the controller's registers, mapped as device
+        // memory, and used by nobody else.
+        unsafe { interrupt::init(&tree, address(1), address(2)) }
+            .and_then(|()| interrupt::init_cpu())
+            .unwrap_or_else(|error| refuse(&format_args!("lull: {error}")));
+        cpu::unmask_interrupts();
+        smp::init(&tree).unwrap_or_else(|error| refuse(&format_args!("lull: {error}")));
+        stack::start_cpus().unwrap_or_else(|error| refuse(&format_args!("lull: {error}")));
+
         let done = match params.autorun {
             Some(commands) => monitor::run_all(commands).is_ok(),
             None => tour::play(),
@@ -121,13 +137,28 @@ mod start {
         }
     }
 
+    /// The registers that are mapped: the UART's, the distributor's, those of the CPU interface or of
+    /// each CPU's redistributor.
+    fn devices(tree: &DeviceTree) -> [Range<PhysAddr>; 3] {
+        /// The most that one redistributor takes (IHI 0069, 12.10: two or four frames of 64 KiB).
+        const REDISTRIBUTOR: u64 = 256 << 10;
+        let per_cpu = &tree.gic.per_cpu;
+        let used = per_cpu.start + REDISTRIBUTOR * tree.cpus().len() as u64;
+        [
+            tree.uart.clone(),
+            tree.gic.distributor.clone(),
+            per_cpu.start..per_cpu.end.min(used),
+        ]
+    }
+
     /// Where the kernel runs.
     fn banner(handover: &Handover, tree: &DeviceTree, params: &Params<'_>) {
         let features = cpu::features();
         println!(
-            "Lull: entered at EL{}, {} CPU, GICv{}",
+            "Lull: entered at EL{}, {} CPU{}, GICv{}",
             handover.entered_el,
             tree.cpus().len(),
+            if tree.cpus().len() == 1 { "" } else { "s" },
             tree.gic.version
         );
         println!(

@@ -10,7 +10,7 @@ use crate::arch::cpu::{self, STACK_SIZE};
 use crate::arch::fault::{self, Fault};
 use crate::arch::fixup::probe_read_u64;
 use crate::arch::frame::{ExceptionFrame, Kind, Origin};
-use crate::arch::{exit, image, uart};
+use crate::arch::{exit, image, smp, uart};
 use crate::mm::layout::LINEAR;
 use crate::{print, println};
 use aarch64_cpu::registers::{Readable, TTBR0_EL1, TTBR1_EL1};
@@ -43,10 +43,15 @@ pub fn set_hooks(hooks: Hooks) {
 static BEGUN: AtomicU32 = AtomicU32::new(0);
 
 /// Begins the last report of this machine. If one has begun already, this ends it: the second
-/// says `again` in one line, a third says nothing.
+/// says `again` in one line, a third says nothing. A CPU that has something to report while another
+/// one does stops in here.
 fn begin(again: fmt::Arguments<'_>) {
+    let running = smp::stop_others();
     let earlier = BEGUN.fetch_add(1, Relaxed);
     uart::last_words();
+    if earlier == 0 && running != 0 {
+        println!("{running} CPUs did not stop: they have interrupts masked");
+    }
     match earlier {
         0 => {
             // No scene wants to hear of what the report itself survives.
@@ -81,6 +86,7 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     if let Some(location) = info.location() {
         println!("  at {location}");
     }
+    println!("CPU {}, task {}", cpu::id(), cpu::current_task_id());
     print!("Call trace:\n{}{}", CallTrace(trace), State);
     exit::failure()
 }

@@ -1,9 +1,13 @@
 //! Kernel tests that belong to no one file: they take the parts together.
 
+mod cpus;
 mod fault;
+mod interrupt;
 mod oops;
 #[cfg(feature = "oracle")]
 mod oracle;
+mod smp;
+mod timer;
 mod wx;
 
 use crate::{

@@ -1,16 +1,16 @@
 //! Counts and records what `arch/` does to page tables: every entry store, barrier and TLBI, and
 //! the lazy MMU calls around them.
 //!
-//! It executes no instruction of interest itself, prints nothing and allocates nothing: the
-//! counters are static, and the memory for a recording is lent by whoever starts it. `arch` passes
-//! CPU, task and time with each event, so that this file needs to know none of them.
+//! It executes no instruction of interest itself, prints nothing and allocates nothing: each CPU has its
+//! counters, and the memory for a recording is lent by whoever starts it. `arch` passes CPU, task and
+//! time with each event, so that this file needs to know none of them.
 
 use core::{
     cell::UnsafeCell,
     fmt,
     marker::PhantomData,
     mem::MaybeUninit,
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering},
 };
 use lazy_mmu::{ArchCall, Call, LazyMmuState, Warning};
 use vmsa::{Descriptor, Level, PhysAddr, VirtAddr, tlbi::Operation};
@@ -80,35 +80,76 @@ pub struct Event {
     pub kind: Kind,
 }
 
-/// How often each thing happened since reset.
-///
-/// Plain loads and stores, not read-modify-writes: they cost two instructions less and there is one
-/// CPU.
+/// How often each thing happened on one CPU since reset. `arch` keeps one for each CPU, and counts in
+/// it; here they are added up.
 #[derive(Debug)]
-struct Counter(AtomicUsize);
+#[repr(C, align(64))]
+pub struct Counters {
+    /// Entry stores.
+    pub stores: AtomicUsize,
+    /// DSBs of every kind.
+    pub dsb: AtomicUsize,
+    /// ISBs.
+    pub isb: AtomicUsize,
+    /// TLBIs of every kind.
+    pub tlbi: AtomicUsize,
+}
 
-impl Counter {
-    const fn new() -> Self {
-        Self(AtomicUsize::new(0))
-    }
-
-    #[inline]
-    fn add(&self, n: usize) {
-        self.0.store(
-            self.0.load(Ordering::Relaxed).wrapping_add(n),
-            Ordering::Relaxed,
-        );
-    }
-
-    fn get(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+impl Default for Counters {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
-static STORES: Counter = Counter::new();
-static DSB: Counter = Counter::new();
-static ISB: Counter = Counter::new();
-static TLBI: Counter = Counter::new();
+impl Counters {
+    /// All 0.
+    pub const fn new() -> Self {
+        Self {
+            stores: AtomicUsize::new(0),
+            dsb: AtomicUsize::new(0),
+            isb: AtomicUsize::new(0),
+            tlbi: AtomicUsize::new(0),
+        }
+    }
+
+    /// Where an event is counted, if it is.
+    #[inline]
+    pub fn counter(&self, kind: &Kind) -> Option<&AtomicUsize> {
+        match kind {
+            Kind::Store { .. } => Some(&self.stores),
+            Kind::Barrier(Barrier::Isb) => Some(&self.isb),
+            Kind::Barrier(_) => Some(&self.dsb),
+            Kind::Tlbi(_) => Some(&self.tlbi),
+            Kind::Lazy { .. } | Kind::Enter(_) | Kind::Leave(_) => None,
+        }
+    }
+}
+
+/// The most CPUs whose counters are added up.
+const MAX_CPUS: usize = 8;
+
+/// The counters of every CPU that has come so far.
+static COUNTERS: [AtomicPtr<Counters>; MAX_CPUS] =
+    [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_CPUS];
+
+/// Adds the counters of CPU `cpu` to those that are added up.
+///
+/// # Panics
+/// If `cpu` is not below 8.
+pub fn register(cpu: usize, counters: &'static Counters) {
+    COUNTERS[cpu].store(core::ptr::from_ref(counters).cast_mut(), Ordering::Release);
+}
+
+/// One counter of all CPUs together. Another CPU may be about to count; what it did before something
+/// that this CPU has seen of it is in the sum.
+fn sum(counter: impl Fn(&Counters) -> &AtomicUsize) -> usize {
+    COUNTERS
+        .iter()
+        // SAFETY: null, or stored by `register`, from a reference that is good for ever.
+        .filter_map(|counters| unsafe { counters.load(Ordering::Acquire).as_ref() })
+        .map(|counters| counter(counters).load(Ordering::Relaxed))
+        .fold(0, usize::wrapping_add)
+}
 
 /// A reading of the counters, or the difference of two.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -124,13 +165,13 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// What the machine has done since reset.
+    /// What the machine has done since reset, on all its CPUs.
     pub fn now() -> Self {
         Self {
-            stores: STORES.get(),
-            dsb: DSB.get(),
-            isb: ISB.get(),
-            tlbi: TLBI.get(),
+            stores: sum(|counters| &counters.stores),
+            dsb: sum(|counters| &counters.dsb),
+            isb: sum(|counters| &counters.isb),
+            tlbi: sum(|counters| &counters.tlbi),
         }
     }
 
@@ -161,36 +202,27 @@ impl Counts {
     }
 }
 
-/// Counts one event; `arch` calls it for each, recorded or not.
-#[inline]
-pub fn count(kind: &Kind) {
-    match kind {
-        Kind::Store { .. } => STORES.add(1),
-        Kind::Barrier(Barrier::Isb) => ISB.add(1),
-        Kind::Barrier(_) => DSB.add(1),
-        Kind::Tlbi(_) => TLBI.add(1),
-        Kind::Lazy { .. } | Kind::Enter(_) | Kind::Leave(_) => {}
-    }
-}
-
 /// The recording under way, if any.
 struct Recorder {
     on: AtomicBool,
     /// How many events came; more than there is room for means that some were lost.
     arrived: AtomicUsize,
+    /// How many CPUs are inside of `push`.
+    writers: AtomicUsize,
     /// The lent memory. Written by `start` while `on` is false, and slot by slot by `push` while it
     /// is true.
     memory: UnsafeCell<(*mut Event, usize)>,
 }
 
-// SAFETY: `memory` changes only while `on` is false, which `start` and `stop` see to (they hold
-// `STARTER`); while it is true each slot is written once, by whoever took its number from
+// SAFETY: `memory` changes only while `on` is false and nobody writes, which `start` and `stop` see to
+// (they hold `STARTER`); while it is true each slot is written once, by whoever took its number from
 // `arrived`.
 unsafe impl Sync for Recorder {}
 
 static RECORDER: Recorder = Recorder {
     on: AtomicBool::new(false),
     arrived: AtomicUsize::new(0),
+    writers: AtomicUsize::new(0),
     memory: UnsafeCell::new((core::ptr::null_mut(), 0)),
 };
 
@@ -203,20 +235,25 @@ pub fn recording() -> bool {
     RECORDER.on.load(Ordering::Relaxed)
 }
 
-/// Takes one event into the recording; without room it is counted as lost.
+/// Takes one event into the recording; without room it is counted as lost. Interrupts are masked: who
+/// ends the recording waits for it.
 pub fn push(event: Event) {
     // Asked again: the memory may have gone back to its owner since the caller asked.
-    if !recording() {
-        return;
+    // `stop` first says that it is over, then looks for writers; a writer does the reverse, and one
+    // of the two sees the other: SeqCst has all four in one order.
+    RECORDER.writers.fetch_add(1, Ordering::SeqCst);
+    if RECORDER.on.load(Ordering::SeqCst) {
+        let slot = RECORDER.arrived.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the recording is on, so `start` has set `memory`; `Recording` borrows it until there
+        // is no writer.
+        let (base, len) = unsafe { *RECORDER.memory.get() };
+        if slot < len {
+            // SAFETY: slot is inside the lent memory, and `fetch_add` gave its number to this caller
+            // alone.
+            unsafe { base.add(slot).write(event) };
+        }
     }
-    let slot = RECORDER.arrived.fetch_add(1, Ordering::Relaxed);
-    // SAFETY: `recording()` is true, so `start` has set `memory` and `Recording` still borrows it.
-    let (base, len) = unsafe { *RECORDER.memory.get() };
-    if slot < len {
-        // SAFETY: slot is inside the lent memory, and `fetch_add` gave its number to this caller
-        // alone.
-        unsafe { base.add(slot).write(event) };
-    }
+    RECORDER.writers.fetch_sub(1, Ordering::Release);
 }
 
 /// A recording under way. Dropping it ends it.
@@ -263,7 +300,11 @@ pub fn start(memory: &mut [MaybeUninit<Event>]) -> Option<Recording<'_>> {
 impl Recording<'_> {
     /// Stops recording; what comes later is not in it.
     pub fn stop(&mut self) {
-        RECORDER.on.store(false, Ordering::Release);
+        RECORDER.on.store(false, Ordering::SeqCst);
+        // Another CPU may be writing an event.
+        while RECORDER.writers.load(Ordering::SeqCst) != 0 {
+            core::hint::spin_loop();
+        }
     }
 
     /// The events so far, in the order in which they were taken.

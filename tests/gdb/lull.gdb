@@ -30,8 +30,8 @@ document lull-counters
 Print enable_count and pause_count of the current task.
 end
 
-# The commands that need Python: lull-pt, lull-lazy, lull-vmalloc, lull-shadow. Last: a gdb without
-# Python says so here, and has all that is above. The path is from the root of the project, where the
+# The commands that need Python: lull-pt, lull-lazy, lull-vmalloc, lull-shadow, lull-tasks, lull-task.
+# Last: a gdb without Python says so here, and has all that is above. The path is from the root of the project, where the
 # host program starts gdb.
 python
 import sys

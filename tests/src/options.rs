@@ -54,6 +54,8 @@ const CPUS: &[&str] = &[
     "neoverse-n1",
     "max",
 ];
+/// How many of them a GICv2 can have, and so the kernel.
+const SMP: &[&str] = &["1", "2", "3", "4", "5", "6", "7", "8"];
 /// The historic sets of nesting rules (`kernel/lazy-mmu`), oldest first.
 const MODELS: &[&str] = &[
     "strict",
@@ -110,7 +112,7 @@ pub const VARIABLES: &[Variable] = &[
         Known::Words(CPUS),
         "the CPU that QEMU emulates",
     ),
-    host("SMP", "1", Known::Words(&["1"]), "how many CPUs"),
+    host("SMP", "1", Known::Words(SMP), "how many CPUs"),
     host("MEM", "512M", Known::Memory, "how much RAM"),
     host(
         "GIC",
@@ -437,7 +439,8 @@ mod tests {
              cortex-a53 cortex-a57 cortex-a72 cortex-a76 neoverse-n1 max"
         );
         for bad in [
-            ("SMP", "2"),
+            ("SMP", "0"),
+            ("SMP", "9"),
             ("GIC", "4"),
             ("EL", "0"),
             ("MODEL", "Strict"),

@@ -33,6 +33,18 @@ impl fmt::Display for Place {
     }
 }
 
+/// A call of a function, for as long as it has not returned: where its frame record is, and where it
+/// returns to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(
+    not(target_os = "none"),
+    allow(dead_code, reason = "the host has no backtraces")
+)]
+pub struct Frame {
+    record: u64,
+    caller: u64,
+}
+
 /// What the walk has to know of the machine; a value of its own so that tests can make one up.
 pub trait Stacks {
     /// The frame record at `address`, if it lies wholly in a stack that may be read; and which
@@ -133,12 +145,27 @@ impl<S: Stacks> Backtrace<S> {
     }
 }
 
+impl<S: Stacks + Clone> fmt::Display for Backtrace<S> {
+    /// The places, one a line, from newest to oldest.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut places = self.clone();
+        for place in places.by_ref() {
+            writeln!(f, "  {place}")?;
+        }
+        if places.was_cut() {
+            writeln!(f, "  ...")
+        } else {
+            Ok(())
+        }
+    }
+}
+
 #[cfg(target_os = "none")]
-pub use machine::{ThisCpu, callers, from_here, of_exception};
+pub use machine::{ThisCpu, callers, frame, from_frame, from_here, of_exception};
 
 #[cfg(target_os = "none")]
 mod machine {
-    use super::{Backtrace, Stacks};
+    use super::{Backtrace, Frame, Stacks};
     use crate::arch::{
         cpu::{self, PerCpu},
         exception,
@@ -176,10 +203,39 @@ mod machine {
     /// From the call on of the function that this is in.
     #[inline(always)]
     pub fn from_here() -> Backtrace<ThisCpu> {
-        let x29: u64;
-        // SAFETY: reads a register.
-        unsafe { asm!("mov {}, x29", out(reg) x29, options(nomem, nostack, preserves_flags)) };
-        Backtrace::new(ThisCpu(cpu::this_cpu()), x29)
+        Backtrace::new(ThisCpu(cpu::this_cpu()), frame().record)
+    }
+
+    /// The frame of the function that this is in.
+    #[inline(always)]
+    pub fn frame() -> Frame {
+        let (record, caller);
+        // SAFETY: reads a register, and the record that it points to (AAPCS64, 6.4.6).
+        unsafe {
+            asm!(
+                "ldr {caller}, [x29, #8]",
+                "mov {record}, x29",
+                record = out(reg) record,
+                caller = out(reg) caller,
+                options(readonly, nostack, preserves_flags),
+            );
+        }
+        Frame { record, caller }
+    }
+
+    /// From the call on of the function whose frame this is; `None` if it has returned, or is not
+    /// among those that have led here.
+    pub fn from_frame(frame: Frame) -> Option<Backtrace<ThisCpu>> {
+        let mut from_here = from_here();
+        loop {
+            let before = from_here.clone();
+            let (address, interrupted) = from_here.step()?;
+            // Another function may have its record where that one had it, but not be called from
+            // the same place.
+            if before.record == frame.record && !interrupted && address == frame.caller - 4 {
+                return Some(before);
+            }
+        }
     }
 
     /// From the instruction that an exception interrupted on.
@@ -221,6 +277,15 @@ fn pack(pc: VirtAddr) -> Option<u32> {
 #[must_use]
 pub fn caller_address(packed: u32) -> VirtAddr {
     PACKED_BASE + u64::from(packed)
+}
+
+/// The host has no frame records.
+#[cfg(not(target_os = "none"))]
+pub fn frame() -> Frame {
+    Frame {
+        record: 0,
+        caller: 0,
+    }
 }
 
 /// The host has no chain that could be followed.

@@ -1,20 +1,26 @@
-//! This CPU: what it can do, its own block of data, its interrupt masks, the current task.
+//! This CPU: what it can do, its own block of data, its interrupt masks, the current task; and the
+//! blocks of the others.
 
-use super::image;
+use super::{image, lock};
+use crate::trace::{self, Counters};
 use aarch64_cpu::registers::{
     CONTEXTIDR_EL1, DAIF, ID_AA64ISAR0_EL1, ID_AA64MMFR0_EL1, ID_AA64MMFR1_EL1, ID_AA64MMFR2_EL1,
-    ID_AA64PFR0_EL1, ReadWriteable, Readable, SCTLR_EL1, SP_EL0, TPIDR_EL1, Writeable,
+    ID_AA64PFR0_EL1, MPIDR_EL1, ReadWriteable, Readable, SCTLR_EL1, SP_EL0, TPIDR_EL1, Writeable,
 };
+pub use boot::MAX_CPUS;
 use core::arch::asm;
 use core::marker::PhantomData;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{
+    AtomicBool, AtomicU32, AtomicU64, AtomicUsize,
+    Ordering::{Acquire, Relaxed, Release},
+};
 use spin::Once;
 use vmsa::{PageRange, VirtAddr};
 
 /// The size of every kernel stack in bytes; a stack is aligned to twice that, with an unmapped
 /// page below it. `vectors.s` depends on the first, `linker.ld` makes the boot stack so.
 pub const STACK_SIZE: u64 = 32 << 10;
-/// The size and alignment of an emergency stack in bytes (`linker.ld`).
+/// The size and alignment of an emergency stack in bytes; `linker.ld` makes one for each CPU.
 pub const EMERGENCY_STACK_SIZE: u64 = 16 << 10;
 
 /// What the CPU's identification registers promise, as far as Lull asks.
@@ -106,29 +112,90 @@ pub struct PerCpu {
     /// A function that was called because of a fault has not come back: a fault of its own
     /// calls no other.
     pub(super) in_fault_hook: AtomicBool,
-    /// The CPU's number, from 0 in the order they were started.
+    /// It takes interrupts, and tasks if there is a scheduler.
+    online: AtomicBool,
+    /// It has been told to stop for good, and has stopped.
+    pub(super) stopped: AtomicBool,
+    /// The CPU's number.
     id: AtomicU32,
+    /// What this CPU has counted, on a line of its own: others read it.
+    pub(super) counters: Counters,
 }
 
-/// The boot CPU's block.
-static BOOT_CPU: PerCpu = PerCpu {
-    stack_bottom: AtomicU64::new(0),
-    emergency_bottom: AtomicU64::new(0),
-    entry_scratch: [const { AtomicU64::new(0) }; 3],
-    in_fault_hook: AtomicBool::new(false),
-    id: AtomicU32::new(0),
-};
+/// The blocks of all CPUs, by number: the boot CPU is 0, the others follow in the order of the
+/// device tree.
+static CPUS: [PerCpu; MAX_CPUS] = [const {
+    PerCpu {
+        stack_bottom: AtomicU64::new(0),
+        emergency_bottom: AtomicU64::new(0),
+        entry_scratch: [const { AtomicU64::new(0) }; 3],
+        in_fault_hook: AtomicBool::new(false),
+        online: AtomicBool::new(false),
+        stopped: AtomicBool::new(false),
+        id: AtomicU32::new(0),
+        counters: Counters::new(),
+    }
+}; MAX_CPUS];
+
+/// How many CPUs are online.
+static ONLINE: AtomicUsize = AtomicUsize::new(0);
 
 /// Installs the boot CPU's block; before it, [`this_cpu`] must not be called and no exception
 /// taken with the kernel's vectors.
 pub fn init_boot_cpu() {
-    BOOT_CPU
-        .stack_bottom
-        .store(image::boot_stack().start().as_u64(), Relaxed);
-    BOOT_CPU
-        .emergency_bottom
-        .store(image::emergency_stack_bottom().as_u64(), Relaxed);
-    TPIDR_EL1.set((&raw const BOOT_CPU).expose_provenance() as u64);
+    init(0, image::boot_stack().start());
+    set_online();
+}
+
+/// Installs the block of this CPU, whose number is `cpu` and which is on the stack whose lowest
+/// address is `stack_bottom`.
+pub(super) fn init(cpu: usize, stack_bottom: VirtAddr) {
+    let block = &CPUS[cpu];
+    let emergency = image::emergency_stacks().start() + cpu as u64 * EMERGENCY_STACK_SIZE;
+    block.id.store(cpu as u32, Relaxed);
+    block.stack_bottom.store(stack_bottom.as_u64(), Relaxed);
+    block.emergency_bottom.store(emergency.as_u64(), Relaxed);
+    trace::register(cpu, &block.counters);
+    TPIDR_EL1.set(core::ptr::from_ref(block).expose_provenance() as u64);
+}
+
+/// Says that this CPU is set up. Whoever sees it online sees what it did before, too.
+pub(super) fn set_online() {
+    let online = &this_cpu().online;
+    lock::releases(online);
+    online.store(true, Release);
+    ONLINE.fetch_add(1, Release);
+}
+
+/// How many CPUs are online; those are the numbers below it where all were started in order.
+#[must_use]
+pub fn count() -> usize {
+    ONLINE.load(Acquire)
+}
+
+/// The caller has waited until CPU `cpu` was online.
+pub(super) fn acquired_online(cpu: usize) {
+    lock::acquired(&CPUS[cpu].online);
+}
+
+/// The block of the CPU with the number `cpu`, online or not; `None` from [`MAX_CPUS`] on.
+#[must_use]
+pub fn per_cpu(cpu: usize) -> Option<&'static PerCpu> {
+    CPUS.get(cpu)
+}
+
+/// The numbers of the CPUs that are online, but for this one.
+pub fn others() -> impl Iterator<Item = usize> {
+    let me = id() as usize;
+    (0..MAX_CPUS).filter(move |cpu| *cpu != me && CPUS[*cpu].is_online())
+}
+
+/// This CPU's affinity, as the device tree and PSCI name a CPU (`MPIDR_EL1` without its flags).
+#[must_use]
+pub fn affinity() -> u64 {
+    /// Aff3, Aff2, Aff1, Aff0 (DDI 0487, D24.2.120).
+    const FIELDS: u64 = 0xff_00ff_ffff;
+    MPIDR_EL1.get() & FIELDS
 }
 
 /// The block of the CPU that this runs on. A task that can be preempted may find itself on
@@ -145,6 +212,18 @@ impl PerCpu {
     #[must_use]
     pub fn id(&self) -> u32 {
         self.id.load(Relaxed)
+    }
+
+    /// Whether the CPU takes interrupts.
+    #[must_use]
+    pub fn is_online(&self) -> bool {
+        self.online.load(Acquire)
+    }
+
+    /// Whether the CPU has stopped for good.
+    #[must_use]
+    pub fn has_stopped(&self) -> bool {
+        self.stopped.load(Acquire)
     }
 
     /// The stack that SP is to be in: what exception entry compares it with.
@@ -225,6 +304,40 @@ impl Drop for InterruptsMasked {
         // SAFETY: the value was read from DAIF on this CPU; no `nomem`, as above.
         unsafe { asm!("msr daif, {}", in(reg) self.saved, options(nostack, preserves_flags)) };
     }
+}
+
+/// Lets IRQ be taken on this CPU. FIQ stays masked: nothing is routed there, and one would be fatal.
+pub fn unmask_interrupts() {
+    // SAFETY: the vectors are installed, and what may be interrupted is the caller's to know. No
+    // `nomem`: accesses before it stay before it.
+    unsafe { asm!("msr daifclr, #0b0010", options(nostack, preserves_flags)) };
+}
+
+/// Whether IRQ is masked on this CPU.
+#[must_use]
+pub fn interrupts_masked() -> bool {
+    DAIF.is_set(DAIF::I)
+}
+
+/// Waits until an interrupt is pending on this CPU, masked or not (DDI 0487, D1.7.3: WFI wakes for a
+/// physical IRQ whatever PSTATE.I is). So an idle loop masks, looks whether there is something to
+/// do, waits, and only then unmasks: an interrupt that comes after the look still ends the wait.
+pub fn wait_for_interrupt() {
+    // SAFETY: neither instruction changes anything. The DSB has what this CPU stored reach the
+    // others before it may lose its clock for a while: nothing else would be in a hurry. It is not
+    // counted, since it is about no table.
+    unsafe { asm!("dsb ish", "wfi", options(nostack, preserves_flags)) };
+}
+
+/// Says on which stack this CPU is from now on, by its lowest address: what exception entry compares
+/// SP with. A switch of stacks calls it with interrupts masked, right before it changes SP; an
+/// exception in between is taken as an overflow of the stack.
+///
+/// `bottom` is a multiple of [`STACK_SIZE`], with that many mapped bytes above it.
+#[inline]
+pub fn set_stack_bottom(bottom: VirtAddr) {
+    debug_assert!(bottom.as_u64().is_multiple_of(STACK_SIZE));
+    this_cpu().stack_bottom.store(bottom.as_u64(), Relaxed);
 }
 
 /// Lets SErrors be taken: they are masked at reset, and one would be held back unseen.

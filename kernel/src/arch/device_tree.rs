@@ -12,7 +12,7 @@ use vmsa::{PAGE_SIZE, PhysAddr};
 /// The most ranges of RAM that are kept.
 const MOST_RAM: usize = 8;
 /// The most CPUs that are kept: as many as a GICv2 can have.
-pub const MOST_CPUS: usize = 8;
+pub const MOST_CPUS: usize = boot::MAX_CPUS;
 /// The longest command line that is kept, in bytes.
 const LONGEST_BOOTARGS: usize = 2048;
 
@@ -46,6 +46,8 @@ pub struct DeviceTree {
     pub uart: Range<PhysAddr>,
     /// The interrupt controller.
     pub gic: Gic,
+    /// The interrupt of the virtual timer: the number of a PPI.
+    pub timer: u32,
     /// How to call PSCI, if there is one.
     pub psci: Option<Conduit>,
     ram: List<Range<PhysAddr>, MOST_RAM>,
@@ -110,6 +112,7 @@ impl DeviceTree {
             tree: start..end.ok_or(Error::Malformed("its size"))?,
             uart: uart(fdt)?,
             gic: gic(fdt)?,
+            timer: timer(fdt)?,
             psci: psci(fdt)?,
             ram: ram(fdt)?,
             cpus: cpus(fdt)?,
@@ -165,6 +168,23 @@ fn gic(fdt: Fdt<'_>) -> Result<Gic, Error> {
         distributor: registers(node, 0, "the interrupt controller's reg")?,
         per_cpu: registers(node, 1, "the interrupt controller's reg")?,
     })
+}
+
+/// The third interrupt of the timer's node is the virtual timer's; each is three words, of which the
+/// first is 1 for a PPI and the second its number (Linux's bindings `arm,arch_timer` and `arm,gic`).
+fn timer(fdt: Fdt<'_>) -> Result<u32, Error> {
+    const WHAT: &str = "the timer's interrupts";
+    let node = child(fdt, |node| {
+        node.is_compatible("arm,armv8-timer") || node.is_compatible("arm,armv7-timer")
+    });
+    let node = node.ok_or(Error::Missing("generic timer"))?;
+    let interrupts = node.property("interrupts").ok_or(Error::Missing(WHAT))?;
+    let mut words = interrupts.value().chunks_exact(4).skip(2 * 3);
+    let mut word = || Some(u32::from_be_bytes(words.next()?.try_into().ok()?));
+    match (word(), word()) {
+        (Some(1), Some(ppi)) if ppi < 16 => Ok(ppi),
+        _ => Err(Error::Malformed(WHAT)),
+    }
 }
 
 fn psci(fdt: Fdt<'_>) -> Result<Option<Conduit>, Error> {

@@ -62,6 +62,10 @@ impl Entry {
     /// it.
     #[inline]
     pub fn store(self, va: VirtAddr, level: Level, old: Descriptor, new: Descriptor) {
+        // A handler that stores to the same entry, or a task that is switched to, must not be told
+        // of before.
+        #[cfg(feature = "oracle")]
+        let _masked = super::cpu::mask_interrupts();
         self.slot.store(new.bits(), Ordering::Relaxed);
         emit(Kind::Store {
             entry: self.pa,

@@ -2,7 +2,7 @@
 
 use super::cpu::{EMERGENCY_STACK_SIZE, PerCpu, STACK_SIZE};
 use super::frame::{ExceptionFrame, Kind, Origin};
-use super::{abort, exit, semihosting::DebugChannel};
+use super::{abort, counters, exit, interrupt, semihosting::DebugChannel};
 use crate::event;
 use aarch64_cpu::registers::{VBAR_EL1, Writeable};
 use core::arch::{asm, global_asm};
@@ -55,11 +55,16 @@ pub fn is_entry_return_address(address: u64) -> bool {
 extern "C" fn exception_dispatch(frame: &mut ExceptionFrame) {
     event!(ExceptionEntry);
     let by_kernel = frame.origin() == Origin::Kernel && !frame.left_its_stack();
-    if by_kernel && frame.kind() == Kind::Synchronous && abort::handle(frame) {
-        event!(ExceptionReturn { to_el0: false });
-        return;
+    match frame.kind() {
+        Kind::Synchronous if by_kernel && abort::handle(frame) => {}
+        Kind::Irq if by_kernel => {
+            counters::restart_interrupted(frame);
+            interrupt::dispatch();
+        }
+        _ => fatal(frame),
     }
-    fatal(frame)
+    // Of the CPU that the task is on by now, which need not be the one that took the exception.
+    event!(ExceptionReturn { to_el0: false });
 }
 
 /// Ends the machine with a report.

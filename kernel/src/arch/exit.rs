@@ -3,6 +3,7 @@
 //! 16 and 32 are used because QEMU itself ends with 0 on PSCI SYSTEM_OFF and with 1 when it
 //! can't start: neither may look like a verdict of ours.
 
+use super::stop;
 use qemu_exit::QEMUExit;
 
 /// The exit status for success.
@@ -22,8 +23,10 @@ pub fn set_last(last: fn(u8) -> u8) {
 }
 
 /// Ends QEMU with `status`, through semihosting `SYS_EXIT`. Not inlined: gdb stops here.
+/// The other CPUs stop first: what is printed last is what this CPU printed.
 #[inline(never)]
 pub fn with_status(status: u8) -> ! {
+    stop::stop_others();
     #[cfg(feature = "oracle")]
     let status = LAST.get().map_or(status, |last| last(status));
     qemu_exit::AArch64::new().exit(u32::from(status))

@@ -109,13 +109,19 @@ static SPURIOUS: AtomicU64 = AtomicU64::new(0);
 /// Sets or takes away what is called with each fault before it is classified; gives back what was
 /// there. For tests.
 pub fn set_before(hook: Option<Hook>) -> Option<Hook> {
-    core::mem::replace(&mut *BEFORE.lock(), hook)
+    set(&BEFORE, hook)
 }
 
 /// Sets or takes away what is called with each fault that is survived through a fixup; gives back
 /// what was there. It may print. Faults of its own call no hook.
 pub fn set_survived(hook: Option<Hook>) -> Option<Hook> {
-    core::mem::replace(&mut *SURVIVED.lock(), hook)
+    set(&SURVIVED, hook)
+}
+
+/// Interrupts are masked: a handler that faults asks for the hooks, too.
+fn set(slot: &Mutex<Option<Hook>>, hook: Option<Hook>) -> Option<Hook> {
+    let _masked = cpu::mask_interrupts();
+    core::mem::replace(&mut *slot.lock(), hook)
 }
 
 /// How many translation faults turned out to be spurious since reset.

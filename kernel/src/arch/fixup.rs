@@ -62,6 +62,32 @@ fn outcome<T>(value: T, esr: u64, far: u64) -> Result<T, Fault> {
     }
 }
 
+/// A load that may fault.
+macro_rules! load {
+    ($type:ident, $load:literal, $address:expr) => {{
+        let (value, esr, far): (u64, u64, u64);
+        // SAFETY: the load may fault, and then goes on at label 3 with x1 set. What it loads from
+        // is not memory that Rust knows more of than its bytes. No `readonly`: the hooks that hear
+        // of a fault write to memory.
+        unsafe {
+            asm!(
+                "mov x1, xzr",
+                concat!("2: ", $load),
+                "3:",
+                ".pushsection .ex_table, \"a\"",
+                ".balign 8",
+                ".quad 2b, 3b",
+                ".popsection",
+                inout("x0") $address.as_u64() => value,
+                out("x1") esr,
+                out("x2") far,
+                options(nostack, preserves_flags),
+            );
+        }
+        outcome(value as $type, esr, far)
+    }};
+}
+
 /// Defines a load and a store of one size.
 macro_rules! probes {
     ($type:ident, $read:ident, $load:literal, $write:ident, $store:literal) => {
@@ -79,26 +105,7 @@ macro_rules! probes {
                 va: address,
                 access: event::Access::Read,
             });
-            let (value, esr, far): (u64, u64, u64);
-            // SAFETY: the load may fault, and then goes on at label 3 with x1 set. What it
-            // loads from is not memory that Rust knows more of than its bytes. No `readonly`: the
-            // hooks that hear of a fault write to memory.
-            unsafe {
-                asm!(
-                    "mov x1, xzr",
-                    concat!("2: ", $load),
-                    "3:",
-                    ".pushsection .ex_table, \"a\"",
-                    ".balign 8",
-                    ".quad 2b, 3b",
-                    ".popsection",
-                    inout("x0") address.as_u64() => value,
-                    out("x1") esr,
-                    out("x2") far,
-                    options(nostack, preserves_flags),
-                );
-            }
-            outcome(value as $type, esr, far)
+            load!($type, $load, address)
         }
 
         /// Stores to `address`, by one instruction.
@@ -168,6 +175,17 @@ probes!(
     probe_write_u64,
     "str x3, [x0]"
 );
+
+/// As [`probe_read_u64`], in a race with whoever unmaps the address. The oracle, which asks what is
+/// guaranteed, is not told: here nothing is, and either outcome is right.
+///
+/// # Errors
+///
+/// The fault that the load took.
+#[inline(never)]
+pub fn race_read_u64(address: VirtAddr) -> Result<u64, Fault> {
+    load!(u64, "ldr x0, [x0]", address)
+}
 
 /// Calls `address` as an `extern "C" fn() -> u64`, and gives its result.
 ///

@@ -16,6 +16,7 @@ unsafe extern "C" {
     static __boot_stack_bottom: u8;
     static __boot_stack_top: u8;
     static __emergency_stack_bottom: u8;
+    static __emergency_stack_top: u8;
     static __image_end: u8;
 }
 
@@ -82,7 +83,7 @@ pub fn data() -> PageRange {
     between!(__data_start, __bss_end)
 }
 
-/// The boot stack and the boot CPU's emergency stack.
+/// The boot stack and every CPU's emergency stack.
 #[must_use]
 pub fn stacks() -> PageRange {
     between!(__boot_stack_bottom, __image_end)
@@ -100,10 +101,10 @@ pub fn boot_stack_guard() -> PageRange {
     between!(__boot_stack_guard, __boot_stack_bottom)
 }
 
-/// The lowest address of the boot CPU's emergency stack.
+/// The emergency stacks of all CPUs, one above the other.
 #[must_use]
-pub fn emergency_stack_bottom() -> VirtAddr {
-    VirtAddr::from_ptr(&raw const __emergency_stack_bottom)
+pub fn emergency_stacks() -> PageRange {
+    between!(__emergency_stack_bottom, __emergency_stack_top)
 }
 
 /// The boot code, which runs only at its physical address: mapped nowhere in the upper half

@@ -1,12 +1,47 @@
-//! The locks: those of `spin`.
+//! What orders the CPUs: locks, those of `spin`, and flags by which one hands something to another.
+//! `task::lock` makes a lock of tasks of them.
 //!
 //! With the feature `oracle` they are wrapped, and tell what order they make: taking one is a
 //! read-modify-write with acquire semantics whose outcome decides a branch, giving it back is a
 //! store with release semantics. The rule that lets a task use, on a new CPU, what it mapped on the
 //! old one rests on that (`10-MIGR-I2V-STLR--SWPA--DSB.ISH+ISB`).
 //!
-//! A `Once` is not wrapped: each is written before the machine has a second CPU, so that reading
-//! one orders nothing that could be out of order.
+//! A `Once` is not wrapped: none hands over a mapping. That the oracle knows of less order than
+//! there is can only make it say more.
+
+use crate::event;
+
+/// The caller is about to store to `flag` with release semantics. To be called before it does, so
+/// that whoever reads the flag is told of later.
+#[inline(always)]
+pub fn releases<T>(flag: &T) {
+    let _ = flag;
+    event!(Sync {
+        variable: variable(flag),
+        access: event::SyncAccess::Write { release: true },
+    });
+}
+
+/// The caller has read from `flag` with acquire semantics, and went where it did because of what it
+/// read.
+#[inline(always)]
+pub fn acquired<T>(flag: &T) {
+    let _ = flag;
+    event!(Sync {
+        variable: variable(flag),
+        access: event::SyncAccess::Read { acquire: true },
+    });
+    event!(Sync {
+        variable: variable(flag),
+        access: event::SyncAccess::Branch,
+    });
+}
+
+/// What tells it from other variables.
+#[cfg(feature = "oracle")]
+fn variable<T: ?Sized>(of: &T) -> u64 {
+    (&raw const *of).addr() as u64
+}
 
 #[cfg(not(feature = "oracle"))]
 pub use spin::{Mutex, MutexGuard};
@@ -39,12 +74,8 @@ mod told {
     }
 
     impl<T: ?Sized> Mutex<T> {
-        fn variable(&self) -> u64 {
-            (&raw const self.0).addr() as u64
-        }
-
         fn taken<'a>(&'a self, guard: spin::MutexGuard<'a, T>) -> MutexGuard<'a, T> {
-            let variable = self.variable();
+            let variable = super::variable(&self.0);
             event!(Sync {
                 variable,
                 access: event::SyncAccess::ReadModifyWrite {
@@ -79,7 +110,7 @@ mod told {
         /// # Safety
         /// The caller holds it.
         pub unsafe fn force_unlock(&self) {
-            release(self.variable());
+            release(super::variable(&self.0));
             // SAFETY: the caller's promise.
             unsafe { self.0.force_unlock() };
         }

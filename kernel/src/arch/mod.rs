@@ -19,6 +19,8 @@ mod abort;
 pub mod cache;
 
 #[cfg(target_os = "none")]
+mod counters;
+#[cfg(target_os = "none")]
 pub mod cpu;
 #[cfg(target_os = "none")]
 pub mod device_tree;
@@ -33,17 +35,30 @@ pub mod fixup;
 #[cfg(target_os = "none")]
 pub mod frame;
 #[cfg(target_os = "none")]
+pub mod gic;
+#[cfg(target_os = "none")]
 pub mod image;
+#[cfg(target_os = "none")]
+pub mod interrupt;
+#[cfg(target_os = "none")]
+mod psci;
 #[cfg(target_os = "none")]
 pub mod semihosting;
 #[cfg(target_os = "none")]
+pub mod smp;
+#[cfg(target_os = "none")]
+pub mod stop;
+#[cfg(target_os = "none")]
 pub mod time;
+#[cfg(target_os = "none")]
+pub mod timer;
 #[cfg(target_os = "none")]
 pub mod uart;
 
 pub mod backtrace;
+pub mod switch;
 
 #[cfg(not(target_os = "none"))]
 mod host;
 #[cfg(not(target_os = "none"))]
-pub use host::{cpu, time};
+pub use host::{counters, cpu, time};

@@ -27,7 +27,7 @@ macro_rules! event {
 /// Counts an event, and records it where a recording is under way.
 #[inline(always)]
 pub(super) fn emit(kind: Kind) {
-    trace::count(&kind);
+    super::counters::count(&kind);
     #[cfg(feature = "oracle")]
     tell::pass_on(&kind);
     note(kind);
@@ -45,6 +45,8 @@ pub fn note(kind: Kind) {
 #[cold]
 #[inline(never)]
 fn stamp_and_push(kind: Kind) {
+    // CPU, task and time belong together, and whoever ends the recording waits for this.
+    let _masked = super::cpu::mask_interrupts();
     trace::push(Event {
         time: super::time::now(),
         cpu: super::cpu::id(),

@@ -164,6 +164,7 @@ static TAP: Mutex<Option<Tap>> = Mutex::new(None);
 
 /// Sets or takes away what is shown each message; gives back what was there.
 pub fn set_tap(tap: Option<Tap>) -> Option<Tap> {
+    let _masked = cpu::mask_interrupts();
     core::mem::replace(&mut *TAP.lock(), tap)
 }
 
@@ -182,8 +183,12 @@ impl Log for Messages {
         if !self.enabled(record.metadata()) {
             return;
         }
-        // Copied out: what it is shown may fault while it is formatted, and log again.
-        let tap = *TAP.lock();
+        // Copied out: what it is shown may fault while it is formatted, and log again. With
+        // interrupts masked: a handler may log.
+        let tap = {
+            let _masked = cpu::mask_interrupts();
+            *TAP.lock()
+        };
         if tap.is_some_and(|tap| !tap(record.level(), record.args())) {
             return;
         }

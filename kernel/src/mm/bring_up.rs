@@ -47,8 +47,8 @@ pub struct Machine<'a> {
     pub ram: &'a [Range<PhysAddr>],
     /// The device tree itself, which stays where it is.
     pub device_tree: &'a Range<PhysAddr>,
-    /// Pages of device registers.
-    pub devices: &'a [PhysAddr],
+    /// Device registers.
+    pub devices: &'a [Range<PhysAddr>],
     /// `trace=`: the file on the host that takes every event.
     #[cfg(feature = "oracle")]
     pub trace: Option<&'a str>,
@@ -143,8 +143,14 @@ impl Early<'_> {
     }
 }
 
+/// Where the page of device `n`'s first register is: one device lies behind the other.
+pub fn device_address(devices: &[Range<PhysAddr>], n: usize) -> VirtAddr {
+    let pages = devices[..n].iter().map(touched);
+    DEVICES.start() + pages.map(|pages| pages.end - pages.start).sum::<u64>() * PAGE_SIZE
+}
+
 /// Builds the tables, makes them live, opens the page allocator and vmalloc. The devices are then
-/// at [`DEVICES`], in the order in which they were given.
+/// at [`DEVICES`], see [`device_address`].
 ///
 /// # Errors
 /// [`Error`]; the machine is of no use then.
@@ -213,14 +219,14 @@ pub fn bring_up(handover: &Handover, machine: Machine<'_>, options: Options) -> 
         let pa = image::physical_address(region.range.start()).ok_or(Error::NoRam)?;
         tables.map_offline(region.range, pa, region.attributes, Level::L3)?;
     }
-    for (device, page) in machine.devices.iter().zip(0..) {
-        let range = (page < DEVICES.pages())
-            .then(|| PageRange::new(DEVICES.page(page), 1))
-            .flatten();
-        let range = range.ok_or(Error::TooManyDevices)?;
+    for (n, device) in machine.devices.iter().enumerate() {
+        let pages = touched(device);
+        let range = PageRange::new(device_address(machine.devices, n), pages.end - pages.start)
+            .filter(|range| DEVICES.contains(range.last_byte()))
+            .ok_or(Error::TooManyDevices)?;
         tables.map_offline(
             range,
-            device.align_down(PAGE_SIZE),
+            frame(pages.start)?.start(),
             Attributes::DEVICE,
             Level::L3,
         )?;

@@ -14,8 +14,10 @@ use super::{
     page_alloc::{self, Hooks, Pages},
 };
 use crate::{
-    arch::{backtrace, lock::Mutex, record::span},
-    event, task, warning,
+    arch::{backtrace, record::span},
+    event,
+    task::{self, lock::SpinLock},
+    warning,
 };
 use core::{
     fmt,
@@ -98,7 +100,7 @@ struct Histories {
     of: &'static mut [History],
 }
 
-static HISTORIES: Once<Mutex<Histories>> = Once::new();
+static HISTORIES: Once<SpinLock<Histories>> = Once::new();
 static UNMAPS: AtomicBool = AtomicBool::new(false);
 static POISONS: AtomicBool = AtomicBool::new(false);
 
@@ -112,7 +114,7 @@ pub fn install(histories: Option<(Frame, &'static mut [History])>, poison: bool)
     }
     if let Some((base, of)) = histories {
         HISTORIES.call_once(|| {
-            Mutex::new(Histories {
+            SpinLock::new(Histories {
                 base: base.number(),
                 of,
             })

@@ -12,7 +12,7 @@ use super::{
     page_alloc::{self, OutOfMemory},
     page_table,
 };
-use crate::{arch::lock::Mutex, event};
+use crate::{event, task::lock::SpinLock};
 use core::{
     alloc::{GlobalAlloc, Layout},
     ptr::NonNull,
@@ -23,7 +23,7 @@ use vmsa::{Attributes, Descriptor, Level, PAGE_SIZE, PageRange};
 /// The heap grows by at least so many pages.
 const STEP: u64 = 16;
 
-struct KernelHeap(Mutex<Growing>);
+struct KernelHeap(SpinLock<Growing>);
 
 struct Growing {
     heap: Heap,
@@ -32,7 +32,7 @@ struct Growing {
 }
 
 #[global_allocator]
-static HEAP_ALLOCATOR: KernelHeap = KernelHeap(Mutex::new(Growing {
+static HEAP_ALLOCATOR: KernelHeap = KernelHeap(SpinLock::new(Growing {
     heap: Heap::empty(),
     mapped: 0,
 }));

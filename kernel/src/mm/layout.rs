@@ -8,7 +8,7 @@
 //! 0xffff_8000_8000_0000  vmalloc
 //! 0xffff_d000_0000_0000  heap
 //! 0xffff_d800_0000_0000  scratch, for scenes and tests
-//! 0xffff_fe00_0000_0000  devices, a page each
+//! 0xffff_fe00_0000_0000  devices
 //! ```
 
 use vmsa::{Level, PAGE_SIZE, PTRS_PER_TABLE, PageRange, VirtAddr};
@@ -34,7 +34,7 @@ pub const HEAP: PageRange = part(0xffff_d000_0000_0000, 0xffff_d000_0400_0000);
 /// Where scenes and tests map pages by hand: 2 MiB, one table of leaves.
 pub const SCRATCH: PageRange = part(0xffff_d800_0000_0000, 0xffff_d800_0020_0000);
 /// Device registers.
-pub const DEVICES: PageRange = part(0xffff_fe00_0000_0000, 0xffff_fe00_0010_0000);
+pub const DEVICES: PageRange = part(0xffff_fe00_0000_0000, 0xffff_fe00_0040_0000);
 
 /// The half of the address space that TTBR1_EL1 translates, in which all of it lies.
 pub const UPPER_HALF: PageRange = match PageRange::new(

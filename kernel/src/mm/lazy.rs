@@ -18,6 +18,7 @@ use crate::{
     task::{
         self,
         deferred::{PendingFlush, QueuedStore},
+        points::preempt_point,
     },
     trace::Kind,
     warning,
@@ -308,6 +309,7 @@ pub fn store_leaf(entry: Entry, va: VirtAddr, old: Descriptor, new: Descriptor) 
         return entry.store(va, Level::L3, old, new);
     }
     entry.store(va, Level::L3, old, new);
+    preempt_point();
     if needs_barriers(new) {
         owe_barriers();
     }
@@ -438,6 +440,7 @@ fn queue(store: QueuedStore) {
         // The queue is empty: there is room.
         let _ = queue.push(store);
     }
+    preempt_point();
 }
 
 /// Makes the stores that the current task has queued, in their order. Whoever changes an entry that
@@ -459,6 +462,7 @@ pub fn drain() {
     } in task.deferred.stores.iter()
     {
         entry.store(va, Level::L3, old, new);
+        preempt_point();
         if needs_barriers(new) {
             task.deferred.barriers.set(true);
         }

@@ -31,6 +31,8 @@ pub mod set_memory;
 #[cfg(all(feature = "oracle", target_os = "none"))]
 mod snapshot;
 #[cfg(target_os = "none")]
+pub mod stack;
+#[cfg(target_os = "none")]
 pub(crate) mod testing;
 pub mod tlb;
 pub mod vmalloc;

@@ -16,9 +16,9 @@ pub use error::{FreeError, OutOfMemory};
 pub type PageList = buddy::PageList<'static>;
 /// Blocks of any order of the kernel's allocator, as a chain.
 pub type BlockList = buddy::BlockList<'static>;
-use crate::arch::lock::Mutex;
 #[cfg(feature = "oracle")]
 use crate::event;
+use crate::task::lock::SpinLock;
 use core::panic::Location;
 use spin::Once;
 use vmsa::Frame;
@@ -79,12 +79,12 @@ pub struct Hooks {
     pub freed: fn(Pages<'_>, &'static Location<'static>),
 }
 
-static BUDDY: Once<Mutex<Buddy<'static>>> = Once::new();
+static BUDDY: Once<SpinLock<Buddy<'static>>> = Once::new();
 static HOOKS: Once<Hooks> = Once::new();
 
 /// Opens the allocator. Before that every allocation is out of memory.
 pub fn open(buddy: Buddy<'static>) {
-    BUDDY.call_once(|| Mutex::new(buddy));
+    BUDDY.call_once(|| SpinLock::new(buddy));
 }
 
 /// Installs the hooks; the first call counts.
@@ -271,7 +271,7 @@ pub fn is_free(frame: Frame) -> bool {
     // A report of a crash must not wait for a lock that the crashed code holds.
     BUDDY
         .get()
-        .and_then(Mutex::try_lock)
+        .and_then(SpinLock::try_lock)
         .is_some_and(|buddy| buddy.is_free(frame))
 }
 

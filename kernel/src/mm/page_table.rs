@@ -18,9 +18,14 @@ use crate::{
     arch::{barrier, entry::Entry},
     bug::{Bug, planted},
     event,
+    task::lock::SpinLock,
 };
 use core::fmt;
 use vmsa::{Descriptor, Frame, Kind, Level, PTRS_PER_TABLE, PageRange, PhysAddr, VirtAddr};
+
+/// Held while tables are linked: areas of two CPUs, or of a task and the one that preempted it, may
+/// lack the same one (`init_mm.page_table_lock` in Linux).
+static LINKS: SpinLock<()> = SpinLock::new(());
 
 /// How table pages are had and reached.
 pub trait TableMemory {
@@ -337,7 +342,19 @@ impl<M: TableMemory> PageTable<M> {
                 barrier::dsb_ishst();
                 // Links are never queued, and come after whatever is.
                 lazy::drain();
-                self.link_missing(leaf, at, next.unwrap_or(range.last_byte()), frames);
+                let linked = {
+                    let _lock = LINKS.lock();
+                    self.link_missing(leaf, at, next.unwrap_or(range.last_byte()), frames)
+                };
+                // Somebody else may have linked some since they were counted.
+                let left = &frames[linked..];
+                if !left.is_empty() {
+                    #[cfg(feature = "oracle")]
+                    for frame in left {
+                        event!(TableFreed(frame.start()));
+                    }
+                    self.memory.free(left);
+                }
             }
             match next {
                 None => return Ok(()),
@@ -408,9 +425,15 @@ impl<M: TableMemory> PageTable<M> {
     }
 
     /// Links `frames`, zeroed, where tables are missing between `first` and `last`. `count_missing`
-    /// counted as many.
-    fn link_missing(&mut self, leaf: Level, first: VirtAddr, last: VirtAddr, frames: &[Frame]) {
-        let mut frames = frames.iter();
+    /// counted as many; gives back how many still were. [`LINKS`] is held.
+    fn link_missing(
+        &mut self,
+        leaf: Level,
+        first: VirtAddr,
+        last: VirtAddr,
+        frames: &[Frame],
+    ) -> usize {
+        let mut linked = 0;
         let mut at = first;
         loop {
             let mut table = self.root;
@@ -423,7 +446,10 @@ impl<M: TableMemory> PageTable<M> {
                 table = match old.kind(level) {
                     Kind::Table(next) => Frame::containing(next),
                     _ => {
-                        let Some(frame) = frames.next() else { return };
+                        let Some(frame) = frames.get(linked) else {
+                            return linked;
+                        };
+                        linked += 1;
                         let va = at.align_down(level.bytes());
                         entry.store(va, level, old, Descriptor::table(frame.start()));
                         *frame
@@ -436,7 +462,7 @@ impl<M: TableMemory> PageTable<M> {
                 .checked_add(Level::L2.bytes())
             {
                 Some(next) if next <= last => at = next,
-                _ => return,
+                _ => return linked,
             }
         }
     }

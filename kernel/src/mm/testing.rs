@@ -57,7 +57,7 @@ const EVENTS: usize = 8 * 1024;
 ///
 /// # Errors
 /// A recording that is under way, or events for which there was no room.
-pub(super) fn recorded<R>(action: impl FnOnce() -> R) -> Result<(Vec<Event>, R), Failure> {
+pub(crate) fn recorded<R>(action: impl FnOnce() -> R) -> Result<(Vec<Event>, R), Failure> {
     let mut memory: Box<[MaybeUninit<Event>]> = Box::new_uninit_slice(EVENTS);
     // Before the action: the heap must not grow in between.
     let mut copy = Vec::with_capacity(EVENTS);
@@ -185,12 +185,12 @@ pub(crate) struct Scratch {
     range: PageRange,
     entries: [Entry; Self::LEAVES],
     /// The page.
-    pub(super) frame: Frame,
+    pub(crate) frame: Frame,
 }
 
 impl Scratch {
     /// How many leaves.
-    pub(super) const LEAVES: usize = 3;
+    pub(crate) const LEAVES: usize = 3;
 
     /// Makes the tables, once for all tests.
     ///
@@ -227,7 +227,7 @@ impl Scratch {
     }
 
     /// All leaves.
-    pub(super) fn range(&self) -> PageRange {
+    pub(crate) fn range(&self) -> PageRange {
         self.range
     }
 

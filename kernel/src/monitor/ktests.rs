@@ -293,9 +293,13 @@ kernel_test! { "monitor", ptdump_is_laid_out_as_linux_does, {
     };
     let text = image::text();
     let (start, end) = (text.start().as_u64(), text.start().as_u64() + text.bytes());
-    let size = text.bytes() >> 10;
+    // In the largest unit that fits.
+    let (size, unit) = match text.bytes() >> 10 {
+        size if size.is_multiple_of(1 << 10) => (size >> 10, 'M'),
+        size => (size, 'K'),
+    };
     let code = format!(
-        "{start:#018x}-{end:#018x}   {size:9}K PTE       ro x  SHD AF            UXN    MEM/NORMAL"
+        "{start:#018x}-{end:#018x}   {size:9}{unit} PTE       ro x  SHD AF            UXN    MEM/NORMAL"
     );
     let lines = dump("image");
     check_eq!(lines.lines().next(), Some("---[ Kernel image start ]---"));

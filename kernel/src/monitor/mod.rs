@@ -26,7 +26,7 @@ use command::{Command, List, command, refuse};
 use core::fmt;
 
 /// Every command, as `help` lists them.
-const COMMANDS: [Command; 19] = [
+const COMMANDS: [Command; 20] = [
     command("help", "", &[], "lists the commands", help),
     command(
         "tour",
@@ -55,6 +55,13 @@ const COMMANDS: [Command; 19] = [
         &state::BACKENDS,
         "shows or chooses what a lazy section defers",
         state::backend,
+    ),
+    command(
+        "ps",
+        "",
+        &[],
+        "the tasks: who runs where, what each is up to, its lazy MMU counters",
+        state::ps,
     ),
     command(
         "ptdump",

@@ -1,17 +1,22 @@
-//! The lazy MMU mode and the counters: `lazy`, `model`, `backend`, `stats`.
+//! The lazy MMU mode, the tasks and the counters: `lazy`, `model`, `backend`, `ps`, `stats`.
 
 use super::command::{Failed, List, refuse, show};
 use crate::{
-    arch::fault,
+    arch::{
+        cpu, fault,
+        interrupt::{self, Stray},
+    },
     mm::{
         heap, kasan,
         lazy::{self, Backend, Busy, Model},
         page_alloc, vmalloc,
     },
     println,
+    task::list,
     trace::Counts,
     warning,
 };
+use alloc::vec::Vec;
 
 /// The names of the models.
 pub(super) const MODELS: [&str; Model::ALL.len()] = {
@@ -77,6 +82,23 @@ fn choose(what: &str, model: Model, backend: Backend) -> Result<(), Failed> {
     }
 }
 
+/// `ps`.
+pub(super) fn ps(_: &[&str]) -> Result<(), Failed> {
+    let mut count = 0;
+    list::for_each(|_| count += 1);
+    // Nothing may be allocated while they are looked at: tasks that started since have no room.
+    let mut tasks = Vec::with_capacity(count);
+    list::for_each(|task| {
+        if tasks.len() < count {
+            tasks.push(task);
+        }
+    });
+    println!("{}", list::HEAD);
+    tasks.iter().for_each(|task| println!("{task}"));
+    println!("{} tasks, {} CPUs online", tasks.len(), cpu::count());
+    Ok(())
+}
+
 /// `stats`.
 pub(super) fn stats(_: &[&str]) -> Result<(), Failed> {
     let Counts {
@@ -93,6 +115,8 @@ pub(super) fn stats(_: &[&str]) -> Result<(), Failed> {
         kasan::report::count(),
         lazy::queue_full_count(),
     );
+    let Stray { spurious, unknown } = interrupt::stray();
+    println!("interrupts nobody asked for: {spurious} spurious, {unknown} without a handler");
     let pages = page_alloc::stats();
     println!("pages: {} of {} free", pages.free, pages.managed);
     let (used, mapped) = heap::stats();

@@ -115,12 +115,28 @@ fn with_slot<R>(action: impl FnOnce(&mut Option<State>) -> R) -> Option<R> {
         .compare_exchange_weak(0, me, Ordering::Acquire, Ordering::Relaxed)
         .is_err()
     {
+        #[cfg(target_os = "none")]
+        if is_orphaned() {
+            WATCH.lost.store(true, Ordering::Relaxed);
+            return None;
+        }
         core::hint::spin_loop();
     }
     // SAFETY: the lock is held, by this call alone.
     let result = action(unsafe { &mut *WATCH.state.get() });
     WATCH.holder.store(0, Ordering::Release);
     Some(result)
+}
+
+/// Whether the CPU that holds the lock has stopped for good: it panicked in the judge, and another
+/// one had called the end already. No IPI stops a CPU in here: interrupts are masked.
+#[cfg(target_os = "none")]
+fn is_orphaned() -> bool {
+    let holder = WATCH.holder.load(Ordering::Relaxed);
+    holder
+        .checked_sub(1)
+        .and_then(|holder| cpu::per_cpu(holder as usize))
+        .is_some_and(cpu::PerCpu::has_stopped)
 }
 
 /// The same where a judge is there.

@@ -179,15 +179,15 @@ panics "The address is not canonical: neither half translates it",
 { read(0xdead_beef_0000_0000) } }
 
 kernel_test! { "oops", write_to_code,
-panics "Unable to handle kernel write to read-only memory at virtual address ffff8000402",
+panics "Unable to handle kernel write to read-only memory at virtual address ffff80004",
 { write(image::text().start()) } }
 
 kernel_test! { "oops", write_to_constants,
-panics "Unable to handle kernel write to read-only memory at virtual address ffff8000402",
+panics "Unable to handle kernel write to read-only memory at virtual address ffff80004",
 { write(image::rodata().start()) } }
 
 kernel_test! { "oops", execute_data,
-panics "Unable to handle kernel execute from non-executable memory at virtual address ffff8000402",
+panics "Unable to handle kernel execute from non-executable memory at virtual address ffff80004",
 { jump(image::data().start().as_u64()) } }
 
 kernel_test! { "oops", wild_jump,
@@ -198,7 +198,7 @@ kernel_test! { "oops", null_jump,
 panics "Unable to handle kernel NULL pointer dereference at virtual address 0000000000000000",
 { jump(0) } }
 
-kernel_test! { "oops", misaligned_jump, panics "Misaligned PC: ffff8000402",
+kernel_test! { "oops", misaligned_jump, panics "Misaligned PC: ffff80004",
 { jump(image::text().start().as_u64() + 2) } }
 
 /// Never comes back.
@@ -230,20 +230,20 @@ kernel_test! { "oops", stack_pointer_gone, panics "SP is not in its stack: ffffc
 
 kernel_test! { "oops", a_panic, panics "Kernel panic: a test panics", { panic!("a test panics") } }
 
-kernel_test! { "oops", undefined_instruction, panics "Undefined instruction at ffff8000402", {
+kernel_test! { "oops", undefined_instruction, panics "Undefined instruction at ffff80004", {
     // SAFETY: none: the machine is to end here.
     unsafe { asm!("udf #0") };
     Ok(())
 } }
 
-kernel_test! { "oops", breakpoint, panics "Unexpected BRK at ffff8000402", {
+kernel_test! { "oops", breakpoint, panics "Unexpected BRK at ffff80004", {
     // SAFETY: none: the machine is to end here.
     unsafe { asm!("brk #1") };
     Ok(())
 } }
 
 kernel_test! { "oops", a_class_that_nobody_handles,
-    panics "Unexpected SVC (AArch64) exception at ffff8000402", {
+    panics "Unexpected SVC (AArch64) exception at ffff80004", {
     // SAFETY: none: the machine is to end here.
     unsafe { asm!("svc #0") };
     Ok(())

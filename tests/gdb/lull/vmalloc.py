@@ -23,7 +23,7 @@ a purge is under way those that it works on are in neither list."""
     def run(self, argument):
         no_arguments(argument, self.name)
         need_variables()
-        state = static("kernel::mm::vmalloc::state::STATE")
+        state = get(static("kernel::mm::vmalloc::state::STATE"), "inner")
         if number(state, "lock"):
             say("The lock is held: what follows may be half changed.")
         busy, lazy = get(state, "data", "busy"), get(state, "data", "lazy")

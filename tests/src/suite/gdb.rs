@@ -31,11 +31,18 @@ impl Suite<'_> {
             let machine = self.machine().autorun("tour pause");
             self.gdb_and_console("gdb-crash", &machine, "crash.gdb", commands::crash);
         };
+        let tasks = || {
+            let machine = self
+                .machine()
+                .autorun("test task.lazy_state_is_the_tasks_own");
+            self.gdb("gdb-tasks", &machine, "tasks.gdb", commands::tasks);
+        };
         vec![
             Box::new(smoke),
             Box::new(nesting),
             Box::new(lazy),
             Box::new(crash),
+            Box::new(tasks),
         ]
     }
 

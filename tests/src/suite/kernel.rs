@@ -1,5 +1,6 @@
 //! The kernel's own tests: a list of them, then a QEMU a group, and one of its own
-//! for each test that is to end in a panic. The groups run a second time on a lean machine.
+//! for each test that is to end in a panic. The groups run a second time on a lean machine, and those
+//! about CPUs on machines with several.
 
 use super::{Job, LIMIT, Suite};
 use crate::failure::{Failure, Result};
@@ -16,6 +17,18 @@ const LEAN: &[(&str, &str)] = &[
     ("PAGE_POISON", "off"),
     ("KASAN", "off"),
     ("RODATA", "on"),
+];
+
+/// The groups that are about CPUs and who runs on them.
+const ABOUT_CPUS: &[&str] = &["interrupt", "smp", "task", "timer"];
+
+/// The machines that those run on besides, with their names.
+const SEVERAL_CPUS: &[(&str, &[(&str, &str)])] = &[
+    ("kernel-4-cpus", &[("SMP", "4")]),
+    (
+        "kernel-4-cpus-gic2-el2",
+        &[("SMP", "4"), ("GIC", "2"), ("EL", "2")],
+    ),
 ];
 
 /// One test, as the kernel's `test list` describes it.
@@ -63,12 +76,22 @@ impl Suite<'_> {
         let mut jobs: Vec<Job<'_>> = Vec::new();
         for test in listed.into_iter().filter(chosen) {
             if test.panics.is_some() {
-                jobs.push(Box::new(move || self.panic_test(&test)));
+                for (kind, changes) in self.several_cpus(&test.group) {
+                    let test = test.clone();
+                    jobs.push(Box::new(move || self.panic_test(kind, changes, &test)));
+                }
+                jobs.push(Box::new(move || self.panic_test("kernel", &[], &test)));
             } else {
                 groups.entry(test.group.clone()).or_default().push(test);
             }
         }
         for (group, tests) in groups {
+            for (kind, changes) in self.several_cpus(&group) {
+                let (group, tests) = (group.clone(), tests.clone());
+                jobs.push(Box::new(move || {
+                    self.group(kind, changes, &group, &tests);
+                }));
+            }
             let again = (group.clone(), tests.clone());
             jobs.push(Box::new(move || self.group("kernel", &[], &group, &tests)));
             // Of a lean machine there is little to judge.
@@ -86,13 +109,8 @@ impl Suite<'_> {
         let kind = &*self.name(kind);
         let name = format!("{kind}-{group}");
         let log = self.log(&name);
-        let options = changes
-            .iter()
-            .try_fold(self.options.clone(), |options, (name, value)| {
-                options.with(name, value)
-            });
-        let boot = options.and_then(|options| {
-            Machine::new(&options, &self.image)
+        let boot = self.changed(changes).and_then(|machine| {
+            machine
                 .autorun(&format!("test {group}"))
                 .boot_logged(LIMIT, &self.workspace.root, &log)
         });
@@ -113,15 +131,40 @@ impl Suite<'_> {
         }
     }
 
+    /// The machine that all tests start from, with some options changed.
+    fn changed(&self, changes: &[(&'static str, &str)]) -> Result<Machine> {
+        let options = changes
+            .iter()
+            .try_fold(self.options.clone(), |options, (name, value)| {
+                options.with(name, value)
+            })?;
+        Ok(Machine::new(&options, &self.image))
+    }
+
+    /// The machines that a group runs on besides the two of all.
+    fn several_cpus(
+        &self,
+        group: &str,
+    ) -> impl Iterator<Item = (&'static str, &'static [(&'static str, &'static str)])> + use<> {
+        let machines = match self.build {
+            _ if !ABOUT_CPUS.contains(&group) => 0,
+            Build::Plain => SEVERAL_CPUS.len(),
+            // Another interrupt controller is nothing to judge.
+            Build::Oracle | Build::Bugs => 1,
+        };
+        SEVERAL_CPUS.iter().copied().take(machines)
+    }
+
     /// Runs a test that is to end in a panic.
-    fn panic_test(&self, test: &Listed) {
-        let name = self.name(&format!("kernel-{}", test.full_name()));
+    fn panic_test(&self, kind: &str, changes: &[(&'static str, &str)], test: &Listed) {
+        let name = self.name(&format!("{kind}-{}", test.full_name()));
         let text = test.panics.as_deref().unwrap_or_default();
-        let verdict = self
-            .machine()
-            .autorun(&format!("test {}", test.full_name()))
-            .boot_logged(LIMIT, &self.workspace.root, &self.log(&name))
-            .and_then(|boot| judge::expected_failure(&boot, text));
+        let boot = self.changed(changes).and_then(|machine| {
+            machine
+                .autorun(&format!("test {}", test.full_name()))
+                .boot_logged(LIMIT, &self.workspace.root, &self.log(&name))
+        });
+        let verdict = boot.and_then(|boot| judge::expected_failure(&boot, text));
         self.verdict(&name, &verdict);
     }
 }

@@ -12,6 +12,9 @@ use vmsa::tlbi::Operation;
 #[inline(never)]
 pub fn tell(kind: Kind) {
     if oracle::is_watching() {
+        // CPU and task belong together, and to the moment at which the event is judged: a task that
+        // is switched from in between may go on elsewhere.
+        let _masked = cpu::mask_interrupts();
         oracle::judge(&Event {
             time: time::now(),
             cpu: cpu::id() as u8,

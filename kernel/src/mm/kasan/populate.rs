@@ -7,7 +7,7 @@
 
 use super::shadow::{SPAN, VMALLOC_INVALID, shadow_of};
 use crate::{
-    arch::record::span,
+    arch::{barrier, cpu, record::span},
     bug::{Bug, planted},
     event,
     mm::{
@@ -17,10 +17,14 @@ use crate::{
         page_table::{self, PageTable, TableMemory},
         tlb::{Flush, Removed},
     },
+    task::lock::SpinLock,
 };
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use vmsa::{Attributes, Descriptor, Frame, Level, PAGE_SIZE, PageRange, VirtAddr};
 
+/// Held while a page of shadow is mapped that the areas of two CPUs may need (`init_mm.page_table_lock`
+/// in Linux).
+static PAGES: SpinLock<()> = SpinLock::new(());
 static ON: AtomicBool = AtomicBool::new(false);
 static POPULATED: AtomicU64 = AtomicU64::new(0);
 static DEPOPULATED: AtomicU64 = AtomicU64::new(0);
@@ -122,6 +126,7 @@ pub fn populate_vmalloc(area: PageRange) -> Result<(), OutOfMemory> {
         .apply_to_existing_page_range(shadow, |leaf| {
             let _span = span("kasan_populate_vmalloc_pte");
             let pause = lazy::paused();
+            let lock = PAGES.lock();
             let old = leaf.get();
             if !old.is_none() {
                 if planted(Bug::NoResume) {
@@ -135,10 +140,16 @@ pub fn populate_vmalloc(area: PageRange) -> Result<(), OutOfMemory> {
             fill(frame, VMALLOC_INVALID);
             let new = Descriptor::leaf(Level::L3, frame.start(), Attributes::KERNEL_DATA);
             leaf.set(old, new.unwrap_or(Descriptor::INVALID));
+            drop(lock);
             POPULATED.fetch_add(1, Ordering::Relaxed);
             Ok(())
         })
         .unwrap_or_else(|error| unreachable!("shadow is made of pages: {error}"));
+    if cpu::count() > 1 {
+        // A page that was there may be another CPU's work, whose store the lock has ordered before
+        // this. The ISB does away with what this CPU may have found in its place before.
+        barrier::isb();
+    }
     // Somebody else may have mapped a page that both areas need between the count and the walk.
     frames.for_each(|frame| {
         // It has just been allocated, so it can be freed.

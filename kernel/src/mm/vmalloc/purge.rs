@@ -9,7 +9,7 @@ use super::{
     state::STATE,
 };
 use crate::{
-    arch::{lock::Mutex, record::span},
+    arch::record::span,
     bug::{Bug, planted},
     event,
     mm::{
@@ -17,6 +17,7 @@ use crate::{
         layout::VMALLOC,
         tlb::{Flush, Removed},
     },
+    task::lock::SpinLock,
 };
 use core::sync::atomic::{AtomicU64, Ordering};
 use vmsa::PageRange;
@@ -25,7 +26,7 @@ use vmsa::PageRange;
 const LAZY_MAX_PAGES: u64 = (32 << 20) / vmsa::PAGE_SIZE;
 
 /// One purge at a time.
-static PURGE: Mutex<()> = Mutex::new(());
+static PURGE: SpinLock<()> = SpinLock::new(());
 static PURGES: AtomicU64 = AtomicU64::new(0);
 
 /// What waits for the purge: areas, pages, and how many purges there have been.

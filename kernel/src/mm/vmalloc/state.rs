@@ -3,12 +3,12 @@
 
 use super::area::{AreaKind, BusyAreas, FreeAreas, LazyAreas};
 use crate::{
-    arch::lock::Mutex,
     mm::{
         layout::VMALLOC,
         linear_map,
         page_alloc::{self, OutOfMemory},
     },
+    task::lock::SpinLock,
 };
 use core::{panic::Location, ptr::NonNull};
 use vmsa::{PageRange, VirtAddr};
@@ -21,7 +21,7 @@ pub(super) struct State {
     pub(super) lazy: LazyAreas,
 }
 
-pub(super) static STATE: Mutex<State> = Mutex::new(State {
+pub(super) static STATE: SpinLock<State> = SpinLock::new(State {
     // SAFETY: `page_for_records` gives pages of the allocator that nobody takes back.
     free: unsafe { FreeAreas::new(page_for_records) },
     busy: BusyAreas::new(),

@@ -82,6 +82,44 @@ pub(super) fn crash(text: &str, console: &str) -> Result {
     )
 }
 
+/// Passes if the script `tasks.gdb` has come to its end, has listed two tasks that are in sections, and
+/// has shown the stack of the one that did not run without leaving a trace.
+pub(super) fn tasks(text: &str) -> Result {
+    finished(text)?;
+    let listed = part(text, "two tasks in sections")?;
+    let row = |name: &str| {
+        let row = listed.lines().find(|line| line.ends_with(name));
+        row.ok_or_else(|| Failure::fail(format!("gdb listed no task '{name}'")))
+    };
+    // State, then, behind what differs from run to run, the counters and what is owed.
+    for (name, state, counters) in [
+        (" boot", " 0 ready ", "      2     0    1 boot"),
+        (" opener", " running ", "      1     0    0 opener"),
+    ] {
+        let row = row(name)?;
+        if !row.contains(state) || !row.ends_with(counters) {
+            return Err(Failure::fail(format!("a wrong row of task{name}: {row}")));
+        }
+    }
+    has(
+        listed,
+        &[
+            "lull: refused: lull-tasks all: lull-tasks takes no 'all'",
+            "lull: refused: lull-task: usage: lull-task ID|NAME [COMMAND]; lull-tasks lists",
+            "lull: refused: lull-task 7777: unknown task '7777'; known: 0 (boot), 1 (idle/0), ",
+        ],
+    )?;
+    has(
+        part(text, "the boot task")?,
+        &["lazy_state_is_the_tasks_own ()", "kernel_main ("],
+    )?;
+    has(
+        part(text, "the other task")?,
+        &["yield_now ()", "opener ()", "first_steps ("],
+    )?;
+    has(text, &["lull: sp differs: 1\n", "lull: back: 1 1\n"])
+}
+
 /// What the script prints before a command that was refused.
 const REFUSAL: &str = "lull: refused: ";
 /// What is refused where, and why.
@@ -313,5 +351,42 @@ lull: end of the script
             "0xffff800080000000-0xffff800080002000    8192 kernel/src/tour/pause.rs:34 pages=1 vmalloc\n"
         );
         assert!(area("no area").is_err());
+    }
+
+    #[test]
+    fn both_tasks_must_be_seen_and_the_machine_left_as_it_was() {
+        const GOOD: &str = "\
+lull: two tasks in sections
+   ID STATE    CPU PIN  SWITCHES PREEMPT ENABLE PAUSE OWED NAME
+    0 ready      0 !0          1       0      2     0    1 boot
+   10 running    0 !0          1       0      1     0    0 opener
+lull: refused: lull-tasks all: lull-tasks takes no 'all'
+lull: refused: lull-task: usage: lull-task ID|NAME [COMMAND]; lull-tasks lists the tasks
+lull: refused: lull-task 7777: unknown task '7777'; known: 0 (boot), 1 (idle/0), 10 (opener)
+lull: the boot task
+#7  kernel::task::ktests::_::lazy_state_is_the_tasks_own () at kernel/src/task/ktests.rs:444
+#20 0xffff8000402d2688 in kernel::start::kernel_main (handover=<optimized out>)
+lull: the other task
+#0  kernel::task::schedule::yield_now () at kernel/src/task/schedule.rs:203
+#1  kernel::task::ktests::opener () at kernel/src/task/ktests.rs:421
+#2  0xffff800040287e0c in kernel::task::life::first_steps (entry=1, argument=0)
+lull: sp differs: 1
+lull: back: 1 1
+lull: end of the script
+";
+        assert_eq!(tasks(GOOD), Ok(()));
+        for (from, to) in [
+            ("    2     0    1 boot", "    1     0    1 boot"),
+            ("1     0    0 opener", "1     0    1 opener"),
+            ("0 ready", "0 running"),
+            ("takes no", "takes"),
+            ("kernel_main (", "kernel_main"),
+            ("opener () at", "closer () at"),
+            ("differs: 1", "differs: 0"),
+            ("back: 1 1", "back: 1 0"),
+            ("end of the script", "end"),
+        ] {
+            assert!(tasks(&GOOD.replace(from, to)).is_err(), "{from}");
+        }
     }
 }

@@ -1,0 +1,132 @@
+//! A spin lock of tasks: while it is held its holder is not preempted.
+//!
+//! Were it preempted, whoever wants the lock would spin for the rest of its own time slice; were
+//! that one not to be preempted itself, it would spin for ever. A lock that interrupt handlers take
+//! as well needs [`preempt::mask_interrupts`] around it.
+
+use super::preempt::{self, Disabled};
+use crate::arch::lock::{Mutex, MutexGuard};
+use core::{
+    ops::{Deref, DerefMut},
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+/// Data that one holder at a time can reach.
+#[derive(Debug)]
+pub struct SpinLock<T> {
+    /// How often somebody had to wait.
+    contended: AtomicU64,
+    inner: Mutex<T>,
+}
+
+/// The lock is held while this lives.
+#[derive(Debug)]
+#[must_use = "the lock is free when the guard is dropped"]
+pub struct SpinLockGuard<'a, T> {
+    // In this order: free first, then who waits for the CPU may have it.
+    inner: MutexGuard<'a, T>,
+    _preempt: Disabled,
+}
+
+impl<T> SpinLock<T> {
+    /// A lock around `data`.
+    pub const fn new(data: T) -> Self {
+        Self {
+            contended: AtomicU64::new(0),
+            inner: Mutex::new(data),
+        }
+    }
+
+    /// Takes the lock, and waits for it if need be.
+    #[inline(always)]
+    #[track_caller]
+    pub fn lock(&self) -> SpinLockGuard<'_, T> {
+        let preempt = preempt::disable();
+        let inner = match self.inner.try_lock() {
+            Some(inner) => inner,
+            None => self.wait(),
+        };
+        SpinLockGuard {
+            inner,
+            _preempt: preempt,
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wait(&self) -> MutexGuard<'_, T> {
+        self.contended.fetch_add(1, Relaxed);
+        self.inner.lock()
+    }
+
+    /// Takes the lock if nobody holds it.
+    #[inline(always)]
+    #[track_caller]
+    pub fn try_lock(&self) -> Option<SpinLockGuard<'_, T>> {
+        let preempt = preempt::disable();
+        let inner = self.inner.try_lock()?;
+        Some(SpinLockGuard {
+            inner,
+            _preempt: preempt,
+        })
+    }
+
+    /// How often somebody found the lock held and waited.
+    #[must_use]
+    pub fn contended(&self) -> u64 {
+        self.contended.load(Relaxed)
+    }
+}
+
+impl<T> Deref for SpinLockGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.inner
+    }
+}
+
+impl<T> DerefMut for SpinLockGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.inner
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicBool;
+
+    #[test]
+    fn its_holder_is_not_preempted() {
+        let lock = SpinLock::new(1);
+        {
+            let mut held = lock.lock();
+            *held += 1;
+            assert!(!preempt::is_enabled());
+            assert!(lock.try_lock().is_none());
+            assert_eq!(preempt::count(), 1);
+        }
+        assert!(preempt::is_enabled());
+        assert_eq!(lock.try_lock().map(|held| *held), Some(2));
+        assert!(preempt::is_enabled());
+        assert_eq!(lock.contended(), 0);
+    }
+
+    #[test]
+    fn who_waits_is_counted() {
+        let (lock, waits) = (SpinLock::new(0), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            let held = lock.lock();
+            scope.spawn(|| {
+                waits.store(true, Relaxed);
+                *lock.lock() += 1;
+            });
+            while !waits.load(Relaxed) || lock.contended() == 0 {
+                std::thread::yield_now();
+            }
+            drop(held);
+        });
+        assert_eq!((*lock.lock(), lock.contended()), (1, 1));
+    }
+}
