@@ -37,7 +37,7 @@ pub fn run(folder: &Path) -> Result {
     for path in tests_in(folder)? {
         let bytes = std::fs::read(&path).doing(format_args!("read {}", path.display()))?;
         let text = String::from_utf8_lossy(&bytes);
-        for line in lines(&text) {
+        for line in lines(&text, &path.display().to_string()) {
             println!("{line}");
         }
     }
@@ -71,8 +71,8 @@ fn tests_in(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(tests)
 }
 
-/// The lines for a test. Why it is unsupported goes to standard error.
-fn lines(text: &str) -> [String; 2] {
+/// The lines for a test. Why it is unsupported goes to standard error, with the file that it is in.
+fn lines(text: &str, file: &str) -> [String; 2] {
     let name = text::name(text);
     let trial = Trial::of(text);
     let mut said = None;
@@ -84,7 +84,7 @@ fn lines(text: &str) -> [String; 2] {
             Err(why) => {
                 let why = why.to_string();
                 if said.as_ref() != Some(&why) {
-                    eprintln!("lull: {name}: {why}");
+                    eprintln!("lull: {file}: {why}");
                     said = Some(why);
                 }
                 "unsupported"
@@ -123,7 +123,7 @@ mod tests {
     #[test]
     fn a_line_is_json_with_the_name_from_the_text() {
         assert_eq!(
-            lines("AArch64 \"a\\b\"\n"),
+            lines("AArch64 \"a\\b\"\n", "a.litmus"),
             [false, true].map(|ets2| format!(
                 r#"{{"litmus":"\"a\\b\"","ets2":{ets2},"oracle":"unsupported"}}"#
             ))
@@ -131,7 +131,7 @@ mod tests {
         let test = "AArch64 T+1\n{ [PTE(x)]=(oa:PA(x), valid:0); 0:X1=(oa:PA(x)); 0:X0=PTE(x);\n\
                     0:X2=x; }\n P0 ;\n STR X1,[X0] ;\n L0: LDR W3,[X2] ;\nexists fault(P0:L0,x)";
         assert_eq!(
-            lines(test),
+            lines(test, "t.litmus"),
             [
                 r#"{"litmus":"T+1","ets2":false,"oracle":"complains"}"#,
                 r#"{"litmus":"T+1","ets2":true,"oracle":"accepts"}"#
