@@ -1,5 +1,5 @@
 //! The least sequence that keeps a rule, with one of its steps replaced by one that looks alike and
-//! is not enough. (`rules.rs` takes the steps away.)
+//! is not enough. (`rules/` takes the steps away.)
 
 use mmu_oracle::{
     Config, Event, Kind, Memory, Oracle, Rule,
