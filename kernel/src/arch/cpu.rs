@@ -289,6 +289,7 @@ pub struct InterruptsMasked {
 }
 
 /// Masks IRQ and FIQ on this CPU.
+#[inline(always)]
 pub fn mask_interrupts() -> InterruptsMasked {
     let saved = DAIF.get();
     // SAFETY: masking can't break anything; no `nomem`, so that accesses stay inside.
@@ -300,6 +301,7 @@ pub fn mask_interrupts() -> InterruptsMasked {
 }
 
 impl Drop for InterruptsMasked {
+    #[inline(always)]
     fn drop(&mut self) {
         // SAFETY: the value was read from DAIF on this CPU; no `nomem`, as above.
         unsafe { asm!("msr daif, {}", in(reg) self.saved, options(nostack, preserves_flags)) };

@@ -1,8 +1,12 @@
 //! A spin lock of tasks: while it is held its holder is not preempted.
 //!
 //! Were it preempted, whoever wants the lock would spin for the rest of its own time slice; were
-//! that one not to be preempted itself, it would spin for ever. A lock that interrupt handlers take
-//! as well needs [`preempt::mask_interrupts`] around it.
+//! that one not to be preempted itself, it would spin for ever. For what interrupt handlers take as
+//! well there is [`IrqLock`]; `lock/irq.rs` says when to take which.
+
+mod irq;
+
+pub use irq::IrqLock;
 
 use super::preempt::{self, Disabled};
 use crate::arch::lock::{Mutex, MutexGuard};

@@ -10,7 +10,9 @@ use crate::{
     },
     check, check_eq, kernel_test,
     mm::testing::logged,
-    park, task, warning,
+    park,
+    task::{self, lock::IrqLock},
+    warning,
 };
 use core::hint::black_box;
 
@@ -219,6 +221,45 @@ kernel_test! { "interrupt", none_is_lost_between_two_cpus, {
             check_eq!((from, to, RESCHEDULES.get(to)), (from, to, TIMES));
         }
     }
+    check_eq!(MISPLACED.sum(), 0);
+    Ok(())
+} }
+
+/// What tasks and handlers add to.
+static SHARED: IrqLock<u64> = IrqLock::new(0);
+
+/// As [`again`], and adds to what the task under it adds to.
+fn again_and_adds() {
+    *SHARED.lock() += 1;
+    again();
+}
+
+static ADDING: Handlers = Handlers {
+    timer: again_and_adds,
+    ..COUNTING
+};
+
+kernel_test! { "interrupt", a_lock_for_handlers_is_never_held_by_who_is_under_them, {
+    static ADDED: PerCpu = PerCpu::new();
+    ADDED.clear();
+    *SHARED.lock() = 0;
+    let _counting = counting();
+    let _adding = Installed::new(&ADDING);
+    on_every(|cpu| {
+        timer::set_deadline(time::now());
+        let mut added = 0;
+        while TIMERS.get(cpu) < 50 {
+            let mut shared = SHARED.lock();
+            let before = *shared;
+            // Long enough for a handler to come in between, if one could.
+            (0..20).for_each(|n| _ = black_box(n));
+            *shared = before + 1;
+            added += 1;
+        }
+        timer::cancel();
+        ADDED.set(cpu, added + TIMERS.get(cpu));
+    })?;
+    check_eq!(*SHARED.lock(), ADDED.sum());
     check_eq!(MISPLACED.sum(), 0);
     Ok(())
 } }
