@@ -52,6 +52,7 @@ pub mod wait;
 use crate::arch::{cpu, switch::Context};
 use core::{
     cell::{Cell, UnsafeCell},
+    ptr::NonNull,
     sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
 };
 use deferred::Deferred;
@@ -86,6 +87,10 @@ pub struct Task {
     /// preempt_count, since a task that reads a per-CPU variable may have migrated before it looks
     /// at the value.
     pub interrupt_depth: Cell<u8>,
+    /// The address space whose lower half it sees, if it has one: whatever that is to the floor above,
+    /// which sets it for the running task and hears of each switch ([`schedule::set_switch_hook`]).
+    /// The switch itself does not look at it.
+    pub address_space: Cell<Option<NonNull<()>>>,
     /// Unique.
     pub id: u32,
     /// For people.
@@ -177,6 +182,7 @@ impl Task {
             lazy_mmu_state: Cell::new(LazyMmuState::new()),
             deferred: Deferred::new(),
             interrupt_depth: Cell::new(0),
+            address_space: Cell::new(None),
             id,
             name,
             preempt_count: AtomicU32::new(0),
