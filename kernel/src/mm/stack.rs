@@ -95,8 +95,7 @@ fn start(
     })
 }
 
-/// Gives the boot CPU something to run when there is nothing to run: only now that there will be a
-/// second task can that be.
+/// Gives the boot CPU something to run when there is nothing to run, and so lets it take tasks.
 fn boot_cpu_can_idle() -> Result<(), vmalloc::Error> {
     static DONE: Once<()> = Once::new();
     let begin = || {
@@ -109,14 +108,12 @@ fn boot_cpu_can_idle() -> Result<(), vmalloc::Error> {
     DONE.try_call_once(begin).copied()
 }
 
-/// Starts the other CPUs of the machine; from then on they take tasks.
+/// Has the boot CPU take tasks, and starts the others, which do so from then on.
 ///
 /// # Errors
 /// [`Error`]; the CPUs of lower numbers run.
 pub fn start_cpus() -> Result<(), Error> {
-    if smp::present() > 1 {
-        boot_cpu_can_idle()?;
-    }
+    boot_cpu_can_idle()?;
     for cpu in 1..smp::present() {
         let bottom = allocate()?;
         // SAFETY: as in `start`; the area is never freed, and this is done once for each CPU.

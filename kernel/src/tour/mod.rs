@@ -7,11 +7,14 @@ mod barriers;
 mod catch;
 mod hazards;
 mod history;
+mod interrupt;
 mod layout;
 mod nesting;
 mod options;
 mod pause;
+mod preempt;
 mod scratch;
+mod timeline;
 
 use crate::{
     mm::lazy,
@@ -34,7 +37,7 @@ pub struct Scene {
 }
 
 /// Every scene, in the order of the tour.
-pub const SCENES: [Scene; 8] = [
+pub const SCENES: [Scene; 10] = [
     Scene {
         name: "layout",
         shows: "the address space as it is mapped, and that no frame is writable and executable",
@@ -74,6 +77,16 @@ pub const SCENES: [Scene; 8] = [
         name: "history",
         shows: "every set of rules, on every chain of calls that broke one",
         run: history::run,
+    },
+    Scene {
+        name: "preempt",
+        shows: "a section that is preempted, and moved to another CPU: what it owes goes with it",
+        run: preempt::run,
+    },
+    Scene {
+        name: "interrupt",
+        shows: "a timer interrupt that maps a page inside someone's open section",
+        run: interrupt::run,
     },
 ];
 
