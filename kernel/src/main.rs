@@ -15,6 +15,9 @@ pub mod monitor;
 #[cfg(not(target_os = "none"))]
 pub mod monitor {
     pub mod arguments;
+    pub mod bench {
+        pub mod parameters;
+    }
     pub mod complete;
     pub mod keys;
 }

@@ -4,6 +4,7 @@
 //! An argument that is not right is refused before anything has changed, with what is known.
 
 pub mod arguments;
+pub mod bench;
 pub mod complete;
 pub mod keys;
 
@@ -26,7 +27,7 @@ use command::{Command, List, command, refuse};
 use core::fmt;
 
 /// Every command, as `help` lists them.
-const COMMANDS: [Command; 20] = [
+const COMMANDS: [Command; 21] = [
     command("help", "", &[], "lists the commands", help),
     command(
         "tour",
@@ -153,6 +154,13 @@ const COMMANDS: [Command; 20] = [
         &["seed=", "ops="],
         "N random operations that the seed decides, each checked; see 'model' and 'backend'",
         stress::stress,
+    ),
+    command(
+        "bench",
+        "CASE [NAME=VALUE ...]",
+        &bench::NAMES,
+        "what something costs: instructions, barriers, TLBIs (see 'make bench')",
+        bench::bench,
     ),
     command(
         "exit",
