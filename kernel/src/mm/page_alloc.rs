@@ -1,25 +1,43 @@
-//! The page allocator: a buddy system over all of RAM, orders 0 to 10.
+//! The page allocator: a buddy system over all of RAM, orders 0 to 10, and for single pages a list of
+//! each CPU before it.
 //!
 //! Its metadata is kept outside of the pages, since DEBUG_PAGEALLOC takes free pages out of the
 //! linear map: 16 bytes a page. It knows nothing of page tables: what must happen to a page when it
 //! changes hands is a [`Hooks`] that bring-up installs, called with no lock held.
+//!
+//! Interrupt handlers may allocate and free. The files, from the lowest up:
+//!
+//! | file | what |
+//! |---|---|
+//! | `map` | what is known of each page |
+//! | `list` | single pages in a chain |
+//! | `buddy` | the buddy system, as data |
+//! | `cpu_list` | the pages that a CPU keeps, as data |
+//! | `memory` | the two put together, and their locks |
+//! | this one | the calls, the hooks, the reports |
 
 mod buddy;
+mod cpu_list;
 mod error;
 #[cfg(target_os = "none")]
 mod ktests;
+mod list;
+mod map;
+mod memory;
 
-pub use buddy::{BlockState, Buddy, MAX_ORDER, ORDERS, PageMeta};
+pub use buddy::{Buddy, ORDERS};
 pub use error::{FreeError, OutOfMemory};
+pub use map::{MAX_ORDER, PageMeta};
+pub use memory::{drain, free_blocks, managed, open};
 
 /// Single pages of the kernel's allocator, as a chain.
-pub type PageList = buddy::PageList<'static>;
+pub type PageList = list::PageList<'static>;
 /// Blocks of any order of the kernel's allocator, as a chain.
 pub type BlockList = buddy::BlockList<'static>;
 #[cfg(feature = "oracle")]
 use crate::event;
-use crate::task::lock::SpinLock;
-use core::panic::Location;
+use core::{panic::Location, sync::atomic::Ordering::Relaxed};
+use map::State;
 use spin::Once;
 use vmsa::Frame;
 
@@ -34,23 +52,13 @@ pub enum Pages<'a> {
 
 impl Pages<'_> {
     /// The pages as runs of adjacent frames: first frame, number of frames.
+    #[inline]
     pub fn runs(&self) -> impl Iterator<Item = (Frame, u64)> + Clone + use<> {
-        let (block, frames) = match self {
+        let (block, list) = match self {
             Self::Block(first, order) => (Some((*first, 1 << order)), None),
-            Self::List(list) => (None, Some(list.iter())),
+            Self::List(list) => (None, Some(list.runs())),
         };
-        let mut frames = frames.into_iter().flatten().peekable();
-        block.into_iter().chain(core::iter::from_fn(move || {
-            let first = frames.next()?;
-            let mut count = 1;
-            while frames
-                .next_if(|frame| frame.number() == first.number() + count)
-                .is_some()
-            {
-                count += 1;
-            }
-            Some((first, count))
-        }))
+        block.into_iter().chain(list.into_iter().flatten())
     }
 
     /// The pages, one by one.
@@ -79,13 +87,7 @@ pub struct Hooks {
     pub freed: fn(Pages<'_>, &'static Location<'static>),
 }
 
-static BUDDY: Once<SpinLock<Buddy<'static>>> = Once::new();
 static HOOKS: Once<Hooks> = Once::new();
-
-/// Opens the allocator. Before that every allocation is out of memory.
-pub fn open(buddy: Buddy<'static>) {
-    BUDDY.call_once(|| SpinLock::new(buddy));
-}
 
 /// Installs the hooks; the first call counts.
 pub fn install(hooks: Hooks) {
@@ -95,27 +97,19 @@ pub fn install(hooks: Hooks) {
 /// Free and managed pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stats {
-    /// Pages in the free lists.
+    /// Pages that nobody has, in the lists of the CPUs as well.
     pub free: u64,
     /// Pages that the allocator was given.
     pub managed: u64,
 }
 
-/// How many pages there are; both numbers are 0 before [`open`].
+/// How many pages there are; both numbers are 0 before [`open`]. It stops the allocator for a moment:
+/// who wants to know what it was given asks [`managed`].
 pub fn stats() -> Stats {
-    BUDDY.get().map_or(
-        Stats {
-            free: 0,
-            managed: 0,
-        },
-        |buddy| {
-            let buddy = buddy.lock();
-            Stats {
-                free: buddy.free_pages(),
-                managed: buddy.managed_pages(),
-            }
-        },
-    )
+    Stats {
+        free: memory::free_pages(),
+        managed: managed(),
+    }
 }
 
 /// Allocates a block of 2^`order` pages, whose frame number is a multiple of 2^`order`. Its
@@ -124,14 +118,18 @@ pub fn stats() -> Stats {
 /// # Errors
 /// [`OutOfMemory`] when no block is large enough, or `order` is above [`MAX_ORDER`].
 #[track_caller]
+#[inline]
 pub fn allocate(order: u8) -> Result<Frame, OutOfMemory> {
-    let caller = Location::caller();
     injected_failure()?;
-    let frame = BUDDY.get().ok_or(OutOfMemory)?.lock().allocate(order)?;
+    let frame = if order == 0 {
+        memory::take_page(memory::map().ok_or(OutOfMemory)?)?
+    } else {
+        memory::take_block(order)?
+    };
     #[cfg(feature = "oracle")]
     tell_allocated(Pages::Block(frame, order));
     if let Some(hooks) = HOOKS.get() {
-        (hooks.allocated)(Pages::Block(frame, order), caller);
+        (hooks.allocated)(Pages::Block(frame, order), Location::caller());
     }
     Ok(frame)
 }
@@ -142,32 +140,28 @@ pub fn allocate(order: u8) -> Result<Frame, OutOfMemory> {
 /// [`OutOfMemory`] when there are not as many free pages.
 #[track_caller]
 pub fn allocate_list(count: u64) -> Result<PageList, OutOfMemory> {
-    let caller = Location::caller();
     injected_failure()?;
-    let list = BUDDY
-        .get()
-        .ok_or(OutOfMemory)?
-        .lock()
-        .allocate_list(count)?;
+    let list = memory::take_list(memory::map().ok_or(OutOfMemory)?, count)?;
     #[cfg(feature = "oracle")]
     tell_allocated(Pages::List(&list));
     // Of no pages the hooks would flush nothing, with all barriers.
     if let Some(hooks) = HOOKS.get()
         && count > 0
     {
-        (hooks.allocated)(Pages::List(&list), caller);
+        (hooks.allocated)(Pages::List(&list), Location::caller());
     }
     Ok(list)
 }
 
 /// A list without pages, to give pages up to. `None` before [`open`].
+#[inline]
 pub fn empty_list() -> Option<PageList> {
-    BUDDY.get().map(|buddy| buddy.lock().empty_list())
+    memory::map().map(PageList::new)
 }
 
 /// A list without blocks. `None` before [`open`].
 pub fn empty_blocks() -> Option<BlockList> {
-    BUDDY.get().map(|buddy| buddy.lock().empty_blocks())
+    memory::map().map(BlockList::new)
 }
 
 /// Makes single pages of an allocated block, each to be freed on its own.
@@ -175,8 +169,9 @@ pub fn empty_blocks() -> Option<BlockList> {
 /// # Errors
 /// What is wrong with the call; nothing has changed.
 pub fn split(frame: Frame, order: u8) -> Result<(), FreeError> {
-    let buddy = BUDDY.get().ok_or(FreeError::Reserved)?;
-    buddy.lock().split(frame, order)
+    memory::map()
+        .ok_or(FreeError::Reserved)?
+        .split(frame, order)
 }
 
 /// Gives back the block of 2^`order` pages that starts at `frame`.
@@ -184,35 +179,28 @@ pub fn split(frame: Frame, order: u8) -> Result<(), FreeError> {
 /// # Errors
 /// What is wrong with the call; it is reported, and the allocator is as it was.
 #[track_caller]
+#[inline]
 pub fn free(frame: Frame, order: u8) -> Result<(), FreeError> {
-    let caller = Location::caller();
-    let result = give_back(frame, order, caller);
-    if let Err(error) = result {
-        report(frame, order, error, caller);
-    }
-    result
-}
-
-fn give_back(frame: Frame, order: u8, caller: &'static Location<'static>) -> Result<(), FreeError> {
-    let buddy = BUDDY.get().ok_or(FreeError::Reserved)?;
-    let Some(hooks) = HOOKS.get() else {
-        #[cfg(feature = "oracle")]
-        {
-            buddy.lock().retire(frame, order)?;
-            tell_freed(Pages::Block(frame, order));
-            buddy.lock().release(frame, order);
-            return Ok(());
+    let map = memory::map().ok_or(FreeError::Reserved)?;
+    let index = match map.retire(frame, order) {
+        Ok(index) => index,
+        Err(error) => {
+            report(frame, order, error, Location::caller());
+            return Err(error);
         }
-        #[cfg(not(feature = "oracle"))]
-        return buddy.lock().free(frame, order);
     };
-    // Between the two locks the block is nobody's: it can't be allocated, and a second free of it
+    // From here to its list the block is nobody's: it can't be allocated, and a second free of it
     // is refused.
-    buddy.lock().retire(frame, order)?;
-    (hooks.freed)(Pages::Block(frame, order), caller);
+    if let Some(hooks) = HOOKS.get() {
+        (hooks.freed)(Pages::Block(frame, order), Location::caller());
+    }
     #[cfg(feature = "oracle")]
     tell_freed(Pages::Block(frame, order));
-    buddy.lock().release(frame, order);
+    if order == 0 {
+        memory::give_page(map, index);
+    } else {
+        memory::give_block(frame, order);
+    }
     Ok(())
 }
 
@@ -231,7 +219,7 @@ pub fn give_up(list: &mut PageList, frame: Frame) -> Result<(), FreeError> {
 /// Gives back the pages of a list.
 #[track_caller]
 pub fn free_list(list: PageList) {
-    let Some(buddy) = BUDDY.get() else { return };
+    let Some(map) = memory::map() else { return };
     if let Some(hooks) = HOOKS.get()
         && list.count() > 0
     {
@@ -239,7 +227,7 @@ pub fn free_list(list: PageList) {
     }
     #[cfg(feature = "oracle")]
     tell_freed(Pages::List(&list));
-    buddy.lock().release_list(list);
+    memory::give_list(map, &list);
 }
 
 /// Tells the oracle of pages that have left the free lists: before the hooks, which change the
@@ -266,48 +254,47 @@ fn tell_freed(pages: Pages<'_>) {
     }
 }
 
-/// Whether a frame is free.
+/// What a block is, to those outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlockState {
+    /// Nobody's, and to be had.
+    Free,
+    /// Allocated, or on its way from a list to its owner or back.
+    InUse,
+}
+
+/// Whether a frame is free. It takes no lock: the report of a crash asks.
 pub fn is_free(frame: Frame) -> bool {
-    // A report of a crash must not wait for a lock that the crashed code holds.
-    BUDDY
-        .get()
-        .and_then(SpinLock::try_lock)
-        .is_some_and(|buddy| buddy.is_free(frame))
+    block_of(frame) == Some(BlockState::Free)
 }
 
 /// What the block is that a frame lies in; `None` for one that the allocator was never given.
 pub fn block_of(frame: Frame) -> Option<BlockState> {
-    BUDDY.get()?.lock().block_of(frame)
+    Some(match memory::map()?.state_of(frame)? {
+        State::Free | State::Listed => BlockState::Free,
+        State::Allocated | State::Retired | State::Body => BlockState::InUse,
+    })
 }
 
-/// How many blocks of each order are free.
-pub fn free_blocks() -> [u64; ORDERS] {
-    BUDDY
-        .get()
-        .map_or([0; ORDERS], |buddy| buddy.lock().free_blocks())
-}
-
-/// Notes that the contents of `pages` are the poison pattern.
+/// Notes that the contents of `pages` are the poison pattern. They are the caller's, on their way
+/// from or to the free lists: no lock is needed.
 pub fn mark_poisoned(pages: Pages<'_>) {
-    let Some(buddy) = BUDDY.get() else { return };
-    let mut buddy = buddy.lock();
-    pages
-        .frames()
-        .for_each(|frame| buddy.set_poisoned(frame, true));
+    let Some(map) = memory::map() else { return };
+    for index in pages.frames().filter_map(|frame| map.index(frame)) {
+        map.meta[index].poisoned.store(true, Relaxed);
+    }
 }
 
 /// Calls `check` for each of `pages` that holds the poison pattern, as far as anyone has said, and
-/// notes that they do not any more.
+/// notes that they do not any more. They are the caller's, as for [`mark_poisoned`].
 pub fn for_each_poisoned(pages: Pages<'_>, mut check: impl FnMut(Frame)) {
-    let Some(buddy) = BUDDY.get() else { return };
+    let Some(map) = memory::map() else { return };
     for frame in pages.frames() {
-        let poisoned = {
-            let mut buddy = buddy.lock();
-            let poisoned = buddy.is_poisoned(frame);
-            buddy.set_poisoned(frame, false);
-            poisoned
-        };
-        if poisoned {
+        let poisoned = map.index(frame).map(|index| &map.meta[index].poisoned);
+        if let Some(poisoned) = poisoned
+            && poisoned.load(Relaxed)
+        {
+            poisoned.store(false, Relaxed);
             check(frame);
         }
     }

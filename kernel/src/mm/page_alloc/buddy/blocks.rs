@@ -1,6 +1,6 @@
 //! Blocks of any order in a chain through the metadata of their first pages.
 
-use super::{Buddy, Frame, FreeError, Map, NONE, Relaxed, State};
+use super::{Frame, FreeError, Map, NONE, Relaxed, State};
 
 /// Allocated blocks, in no memory of its own; [`PageList`](super::PageList) is the same for single
 /// pages.
@@ -15,6 +15,15 @@ pub struct BlockList<'a> {
 }
 
 impl<'a> BlockList<'a> {
+    /// A list without blocks.
+    pub(in super::super) fn new(map: Map<'a>) -> Self {
+        Self {
+            map,
+            first: NONE,
+            last: NONE,
+        }
+    }
+
     /// Appends an allocated block that is the caller's, by its first page.
     ///
     /// # Errors
@@ -54,26 +63,17 @@ impl<'a> BlockList<'a> {
     }
 }
 
-impl<'a> Buddy<'a> {
-    /// A list without blocks.
-    pub fn empty_blocks(&self) -> BlockList<'a> {
-        BlockList {
-            map: self.map,
-            first: NONE,
-            last: NONE,
-        }
-    }
-
+impl Map<'_> {
     /// Makes single pages of an allocated block, each to be freed on its own (Linux `split_page`).
     ///
     /// # Errors
     /// What is wrong with the call; nothing has changed.
-    pub fn split(&mut self, frame: Frame, order: u8) -> Result<(), FreeError> {
-        let index = self.map.index(frame).ok_or(FreeError::Reserved)?;
-        if !self.map.meta[index].is(State::Allocated, order) {
-            return Err(self.map.why_not(frame, index, order));
+    pub(in super::super) fn split(&self, frame: Frame, order: u8) -> Result<(), FreeError> {
+        let index = self.index(frame).ok_or(FreeError::Reserved)?;
+        if !self.meta[index].is(State::Allocated, order) {
+            return Err(self.why_not(frame, index, order));
         }
-        for page in &self.map.meta[index..index + (1 << order)] {
+        for page in &self.meta[index..index + (1 << order)] {
             page.set(State::Allocated, 0);
         }
         Ok(())
