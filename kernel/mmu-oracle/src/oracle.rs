@@ -76,6 +76,7 @@ impl<'m> Oracle<'m> {
     #[must_use]
     pub fn new(memory: Memory<'m>, config: Config) -> Self {
         let memory::Parts {
+            cpus,
             variables,
             tasks,
             live,
@@ -84,7 +85,7 @@ impl<'m> Oracle<'m> {
             stale_heads,
         } = memory.split();
         Self {
-            order: Ordering::new(variables, config.ets2),
+            order: Ordering::new(cpus, variables, config.ets2),
             live: Pool::new(live, live_heads),
             stale: Pool::new(stale, stale_heads),
             tasks,
@@ -130,6 +131,9 @@ impl<'m> Oracle<'m> {
 
     fn judge_kind(&mut self, event: &Event) -> Option<Violation> {
         let cpu = event.cpu;
+        if !self.order.is_whole() {
+            return self.memory_full();
+        }
         match event.kind {
             // Nothing is concluded from what an entry read as.
             Kind::Online | Kind::EntryRead(_) | Kind::Tcr(_) => None,

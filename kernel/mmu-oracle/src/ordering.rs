@@ -20,8 +20,9 @@ use bytemuck::{Pod, Zeroable};
 /// Reads whose branch may still come, a CPU.
 const RECENT: usize = 4;
 
-/// What one CPU knows.
-#[derive(Clone, Copy, Debug)]
+/// What one CPU knows. All zero: nothing.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
 pub(crate) struct Cpu {
     /// How many facts of each class it has made.
     made: [u64; 3],
@@ -45,31 +46,20 @@ pub(crate) struct Cpu {
     to_local_tlbi: Clock,
     /// Ordered before every later table walk.
     to_walks: Clock,
-    /// Its last reads: the variable, and the facts ordered before what depends on them.
-    recent: [(u64, Clock); RECENT],
-    next_recent: usize,
+    /// Its last reads.
+    recent: [Recent; RECENT],
+    next_recent: u64,
+}
+
+/// A read: the variable, and the facts ordered before what depends on it.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+struct Recent {
+    variable: u64,
+    facts: Clock,
 }
 
 impl Cpu {
-    fn new() -> Self {
-        let none = Clock::default();
-        Self {
-            made: [0; 3],
-            reads: none,
-            stores: none,
-            to_loads: none,
-            to_stores: none,
-            to_isb: none,
-            to_own_isb: none,
-            controlled: none,
-            to_tlbi: none,
-            to_local_tlbi: none,
-            to_walks: none,
-            recent: [(0, none); RECENT],
-            next_recent: 0,
-        }
-    }
-
     fn make(&mut self, cpu: u8, class: Class) -> Fact {
         let number = &mut self.made[class as usize];
         *number += 1;
@@ -102,12 +92,12 @@ impl Cpu {
         let slot = self
             .recent
             .iter()
-            .position(|(known, _)| *known == variable)
+            .position(|known| known.variable == variable)
             .unwrap_or_else(|| {
-                self.next_recent = (self.next_recent + 1) % RECENT;
-                self.next_recent
+                self.next_recent = (self.next_recent + 1) % RECENT as u64;
+                self.next_recent as usize
             });
-        self.recent[slot] = (variable, facts);
+        self.recent[slot] = Recent { variable, facts };
     }
 }
 
@@ -133,7 +123,8 @@ const MANY: u32 = u32::MAX;
 /// The order of events on all CPUs.
 #[derive(Debug)]
 pub(crate) struct Ordering<'m> {
-    cpus: [Cpu; MAX_CPUS],
+    /// As many as there can be, unless there was no memory for them.
+    cpus: &'m mut [Cpu],
     variables: &'m mut [Variable],
     ets2: bool,
 }
@@ -143,13 +134,19 @@ pub(crate) struct Ordering<'m> {
 pub(crate) struct Full;
 
 impl<'m> Ordering<'m> {
-    pub fn new(variables: &'m mut [Variable], ets2: bool) -> Self {
+    pub fn new(cpus: &'m mut [Cpu], variables: &'m mut [Variable], ets2: bool) -> Self {
+        cpus.fill(Zeroable::zeroed());
         variables.fill(Zeroable::zeroed());
         Self {
-            cpus: [Cpu::new(); MAX_CPUS],
+            cpus,
             variables,
             ets2,
         }
+    }
+
+    /// Whether there was memory for every CPU; if not, nothing else may be asked.
+    pub fn is_whole(&self) -> bool {
+        self.cpus.len() >= MAX_CPUS
     }
 
     fn cpu(&mut self, cpu: u8) -> &mut Cpu {
@@ -275,7 +272,9 @@ impl<'m> Ordering<'m> {
             SyncAccess::Branch => {
                 // Dependency-ordered-before: a control dependency orders the read before later
                 // stores, and before an ISB that follows the branch.
-                if let Some((_, facts)) = this.recent.iter().find(|(known, _)| *known == id) {
+                if let Some(Recent { facts, .. }) =
+                    this.recent.iter().find(|known| known.variable == id)
+                {
                     let facts = *facts;
                     this.to_stores.join(&facts);
                     this.to_isb.join(&facts);

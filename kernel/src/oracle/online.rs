@@ -160,7 +160,7 @@ pub fn memory_for(pages: u64) -> u64 {
 ///
 /// # Errors
 /// Why the file could not be made.
-// Not in the frame of whoever goes on from here: the judge is a few KiB, and moved.
+// Not in the frame of whoever goes on from here: the judge is some 6 KiB, and moved.
 #[inline(never)]
 pub fn begin(
     memory: &'static mut [u64],

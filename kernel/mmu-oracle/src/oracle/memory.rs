@@ -1,7 +1,8 @@
 //! How the memory that an oracle is given is divided.
 
 use crate::{
-    ordering::Variable,
+    MAX_CPUS,
+    ordering::{Cpu, Variable},
     record::{Live, Stale, Task},
 };
 use bytemuck::{Pod, Zeroable, cast_slice_mut};
@@ -23,6 +24,7 @@ const WORDS_A_PAGE: usize = size_of::<Live>() / 8 + 1 + (size_of::<Stale>() / 8 
 const SLACK: usize = 4;
 
 pub(super) struct Parts<'m> {
+    pub cpus: &'m mut [Cpu],
     pub variables: &'m mut [Variable],
     pub tasks: &'m mut [Task],
     pub live: &'m mut [Live],
@@ -41,17 +43,22 @@ impl<'m> Memory<'m> {
     /// stale, at the same time.
     #[must_use]
     pub const fn words_for(pages: usize) -> usize {
-        (VARIABLES * size_of::<Variable>() + TASKS * size_of::<Task>()) / 8
+        (MAX_CPUS * size_of::<Cpu>()
+            + VARIABLES * size_of::<Variable>()
+            + TASKS * size_of::<Task>())
+            / 8
             + SLACK
             + pages * WORDS_A_PAGE
     }
 
     pub(super) fn split(self) -> Parts<'m> {
         let mut rest = self.words;
+        let cpus = take(&mut rest, MAX_CPUS);
         let variables = take(&mut rest, VARIABLES);
         let tasks = take(&mut rest, TASKS);
         let pages = rest.len().saturating_sub(SLACK) / WORDS_A_PAGE;
         Parts {
+            cpus,
             variables,
             tasks,
             live: take(&mut rest, pages),
@@ -89,6 +96,7 @@ mod tests {
         for pages in [2, 64, 1000] {
             let mut words = vec![7; Memory::words_for(pages)];
             let parts = Memory::new(&mut words).split();
+            assert_eq!(parts.cpus.len(), MAX_CPUS);
             assert_eq!(parts.variables.len(), VARIABLES);
             assert_eq!(parts.tasks.len(), TASKS);
             assert_eq!(parts.live.len(), pages);

@@ -10,22 +10,25 @@ fn a_store_that_went_unreported_is_noticed() {
 
 #[test]
 fn a_full_memory_is_said_once_and_counts() {
-    let mut words = vec![0; Memory::words_for(4)];
-    let mut oracle = Oracle::new(Memory::new(&mut words), Config::default());
-    let rules: Vec<_> = (0..64)
-        .filter_map(|n| {
-            let kind = at(VA + n * 4096, Level::L3, NONE, data());
-            oracle.judge(&Event {
-                time: n,
-                cpu: 0,
-                task: 1,
-                kind,
+    // Of some, which is too little, and of none at all.
+    for count in [Memory::words_for(4), 8, 0] {
+        let mut words = vec![0; count];
+        let mut oracle = Oracle::new(Memory::new(&mut words), Config::default());
+        let rules: Vec<_> = (0..64)
+            .filter_map(|n| {
+                let kind = at(VA + n * 4096, Level::L3, NONE, data());
+                oracle.judge(&Event {
+                    time: n,
+                    cpu: 0,
+                    task: 1,
+                    kind,
+                })
             })
-        })
-        .map(|violation| violation.rule)
-        .collect();
-    assert_eq!(rules, [Rule::MemoryFull]);
-    assert_eq!(oracle.stats().violations, 1);
+            .map(|violation| violation.rule)
+            .collect();
+        assert_eq!(rules, [Rule::MemoryFull]);
+        assert_eq!(oracle.stats().violations, 1);
+    }
 }
 
 #[test]
