@@ -77,6 +77,7 @@ mod start {
             ram: tree.ram(),
             device_tree: &tree.tree,
             devices: &devices,
+            cpus: tree.cpus().len(),
             #[cfg(feature = "oracle")]
             trace: params.trace,
         };

@@ -49,6 +49,8 @@ pub struct Machine<'a> {
     pub device_tree: &'a Range<PhysAddr>,
     /// Device registers.
     pub devices: &'a [Range<PhysAddr>],
+    /// How many CPUs there are.
+    pub cpus: usize,
     /// `trace=`: the file on the host that takes every event.
     #[cfg(feature = "oracle")]
     pub trace: Option<&'a str>,
@@ -284,7 +286,7 @@ pub fn bring_up(handover: &Handover, machine: Machine<'_>, options: Options) -> 
     if options.kasan {
         kasan::enable();
     }
-    vmalloc::init()?;
+    vmalloc::init(machine.cpus)?;
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 
 use super::{
     kasan,
+    layout::VMALLOC,
     lazy::{self, Backend, Model},
     linear_map,
     page_alloc::{self, OutOfMemory},
@@ -171,13 +172,19 @@ impl Drop for Chosen {
     }
 }
 
-/// Addresses in a part of vmalloc space that vmalloc itself does not get to.
-static NEXT_REGION: AtomicU64 = AtomicU64::new(0xffff_a000_0000_0000);
+/// How many regions have been handed out.
+static REGIONS: AtomicU64 = AtomicU64::new(0);
 
-/// The start of 512 GiB of addresses that no table maps yet.
+/// The start of 512 GiB of addresses that no table maps yet, in a part of vmalloc space that vmalloc
+/// itself does not get to.
 pub(crate) fn fresh_region() -> VirtAddr {
-    VirtAddr::new(NEXT_REGION.fetch_add(Level::L0.bytes(), Ordering::Relaxed))
-        .expect("there are 64 of them")
+    /// The smallest size of an arena: in the middle of 8 TiB, far above the lowest addresses of it,
+    /// there are 8 regions.
+    const ARENA: u64 = 8 << 40;
+    let n = REGIONS.fetch_add(1, Ordering::Relaxed);
+    assert!(n < 64, "there are 64 of them");
+    let middle = VMALLOC.start().align_down(ARENA) + ARENA / 2;
+    middle + n / 8 * ARENA + n % 8 * Level::L0.bytes()
 }
 
 /// Three leaves that nobody else uses, their tables made, and a page to map there.

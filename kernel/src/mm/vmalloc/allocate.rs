@@ -4,7 +4,7 @@ use super::{
     area::{AreaKind, OwnedArea},
     huge, purge,
     reserve::{Error, give_back, take, use_area},
-    state::STATE,
+    state::SPACE,
 };
 #[cfg(feature = "oracle")]
 use crate::event;
@@ -146,8 +146,7 @@ pub fn vfree(start: VirtAddr) -> Result<(), Error> {
     let kinds = [AreaKind::Vmalloc, AreaKind::VmallocHuge];
     let area = remove(start, &kinds, "vfree")?;
     if area.info().kind == AreaKind::VmallocHuge {
-        huge::unmap_and_free(&area);
-        purge::push(area);
+        huge::unmap_and_free(area);
         return Ok(());
     }
     let mut list = page_alloc::empty_list();
@@ -161,10 +160,15 @@ pub fn vfree(start: VirtAddr) -> Result<(), Error> {
             let _ = page_alloc::give_up(list, frame);
         }
     });
+    // First the area waits, then its pages are free: whoever gets one and wants no other translation
+    // of it (`set_memory_ro`) purges, and has to find the area.
+    let full = purge::push(area);
     if let Some(list) = list {
         page_alloc::free_list(list);
     }
-    purge::push(area);
+    if full {
+        purge::purge_if_free();
+    }
     Ok(())
 }
 
@@ -177,25 +181,16 @@ pub fn vunmap(start: VirtAddr) -> Result<(), Error> {
     let _span = span("vunmap");
     let area = remove(start, &[AreaKind::Vmap], "vunmap")?;
     unmap(&area, |_| ());
-    purge::push(area);
+    if purge::push(area) {
+        purge::purge_if_free();
+    }
     Ok(())
 }
 
 /// Takes an area out of use.
 #[track_caller]
 fn remove(start: VirtAddr, kinds: &[AreaKind], what: &str) -> Result<OwnedArea, Error> {
-    let area = {
-        let mut state = STATE.lock();
-        let right = state
-            .busy
-            .find(start)
-            .is_some_and(|area| kinds.contains(&area.info().kind));
-        if right {
-            state.busy.remove(start)
-        } else {
-            None
-        }
-    };
+    let area = SPACE.remove(start, |kind| kinds.contains(&kind));
     // Not in the closure, whose caller is this function.
     let caller = Location::caller();
     area.ok_or_else(|| {

@@ -5,9 +5,9 @@
 //!
 //! ```text
 //!            take                insert              remove               push
-//! FreeAreas ------> OwnedArea --------> BusyAreas --------> OwnedArea --------> LazyAreas
-//!     ^                                                                             |
-//!     +------------------------------------- insert <-------------- pop ------------+
+//! FreeAreas ------> OwnedArea --------> BusyAreas --------> OwnedArea --------> Chain
+//!     ^                                                                           |
+//!     +------------------------------------- insert <-------------- pop ----------+
 //! ```
 //!
 //! One record, [`VmapArea`], describes a range in whichever of them holds it, as Linux's `struct
@@ -20,6 +20,7 @@
 
 mod augment;
 mod busy;
+mod chain;
 mod free;
 mod pool;
 #[cfg(test)]
@@ -33,7 +34,8 @@ use core::panic::Location;
 
 use vmsa::{PAGE_SHIFT, PageRange, VirtAddr};
 
-pub use busy::{BusyAreas, LazyAreas};
+pub use busy::BusyAreas;
+pub use chain::{Chain, iter_raw, link_before};
 pub use free::{FreeAreas, InsertError, TakeError};
 pub use pool::{Grow, NoMemory};
 
@@ -50,6 +52,15 @@ pub enum AreaKind {
     VmallocHuge,
     /// The frames belong to the caller of `vmap` (Linux `VM_MAP`).
     Vmap,
+}
+
+impl AreaKind {
+    /// Pages at the end of the area that are never mapped.
+    pub const fn guard_pages(self) -> u64 {
+        match self {
+            Self::Vmalloc | Self::VmallocHuge | Self::Vmap => 1,
+        }
+    }
 }
 
 /// What is remembered of an area beside its range; shown by `vmallocinfo`.
@@ -72,7 +83,7 @@ pub struct AreaInfo {
 #[repr(C)]
 pub struct VmapArea {
     /// Subtrees with lower and higher addresses. The second is also the link of the lists
-    /// (lazy areas, unused records): a record is never in a tree and a list at once.
+    /// (chains, unused records): a record is never in a tree and a list at once.
     child: [Cell<Link>; 2],
     /// Record above this one in the tree, none at the root.
     parent: Cell<Link>,

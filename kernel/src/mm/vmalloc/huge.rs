@@ -11,6 +11,7 @@ mod ktests;
 
 use super::{
     area::{AreaKind, OwnedArea},
+    purge,
     reserve::{Error, give_back, take, use_area},
     state::find,
 };
@@ -136,7 +137,7 @@ pub fn vmalloc_huge(size: u64) -> Result<VirtAddr, Error> {
 
 /// Takes an area down that [`vmalloc_huge`] made; what `vfree` does with one.
 #[track_caller]
-pub(super) fn unmap_and_free(area: &OwnedArea) {
+pub(super) fn unmap_and_free(area: OwnedArea) {
     let range = PageRange::new(area.start(), area.pages() - 1);
     // The page allocator is open, or there would be no area.
     let (Some(range), Ok(mut frames)) = (range, Frames::none()) else {
@@ -159,7 +160,12 @@ pub(super) fn unmap_and_free(area: &OwnedArea) {
             range: area.range(),
         });
     }
+    // In this order: see `vfree`.
+    let full = purge::push(area);
     frames.free();
+    if full {
+        purge::purge_if_free();
+    }
 }
 
 /// Why a block was not split. Nothing has changed.

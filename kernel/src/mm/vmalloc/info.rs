@@ -1,29 +1,38 @@
 //! What is in vmalloc space, for people: the layout of `/proc/vmallocinfo`.
 
-use super::{area::AreaKind, state::STATE};
+use super::{
+    area::AreaKind,
+    purge,
+    state::{SPACE, next_from},
+};
+use crate::mm::layout::VMALLOC;
 use core::fmt;
 use vmsa::VirtAddr;
 
-/// Prints every area, one a line, then those that wait for the purge.
+/// Prints every area, one a line, lowest address first, then those that wait for the purge. The areas
+/// are looked up one by one: nobody waits for a lock while a line is printed.
 pub fn vmallocinfo(out: &mut dyn fmt::Write) -> fmt::Result {
-    let state = STATE.lock();
-    for area in state.busy.iter() {
-        let info = area.info();
-        line(out, area.start(), area.pages())?;
-        if let Some(caller) = info.caller {
+    let mut at = Some(VMALLOC.start());
+    while let Some(area) = at.and_then(next_from) {
+        let pages = area.mapped.pages();
+        line(out, area.mapped.start(), pages + area.kind.guard_pages())?;
+        if let Some(caller) = area.caller {
             write!(out, " {}:{}", caller.file(), caller.line())?;
         }
-        let kind = match info.kind {
+        let kind = match area.kind {
             AreaKind::Vmalloc | AreaKind::VmallocHuge => "vmalloc",
             AreaKind::Vmap => "vmap",
         };
-        writeln!(out, " pages={} {kind}", area.pages() - 1)?;
+        writeln!(out, " pages={pages} {kind}")?;
+        at = area.mapped.last_byte().checked_add(1);
     }
-    for area in state.lazy.iter() {
-        line(out, area.start(), area.pages())?;
-        writeln!(out, " unpurged vm_area")?;
-    }
-    Ok(())
+    let mut result = Ok(());
+    purge::each_unpurged(|area| {
+        result = result
+            .and_then(|()| line(out, area.start(), area.pages()))
+            .and_then(|()| writeln!(out, " unpurged vm_area"));
+    });
+    result
 }
 
 fn line(out: &mut dyn fmt::Write, start: VirtAddr, pages: u64) -> fmt::Result {
@@ -39,10 +48,10 @@ fn line(out: &mut dyn fmt::Write, start: VirtAddr, pages: u64) -> fmt::Result {
 /// Says which area an address belongs to, for reports.
 pub fn describe(va: VirtAddr, out: &mut dyn fmt::Write) -> fmt::Result {
     // A report must not wait for a lock that the code it is about holds.
-    let Some(state) = STATE.try_lock() else {
+    let Some(ranges) = SPACE.arena_of(va).and_then(|arena| arena.ranges.try_lock()) else {
         return Ok(());
     };
-    if let Some(area) = state.busy.find_containing(va) {
+    if let Some(area) = ranges.busy.find_containing(va) {
         let end = area.start().as_u64() + area.pages() * vmsa::PAGE_SIZE;
         let info = area.info();
         let guard = end - va.as_u64() <= vmsa::PAGE_SIZE;
@@ -59,7 +68,12 @@ pub fn describe(va: VirtAddr, out: &mut dyn fmt::Write) -> fmt::Result {
         if let Some(caller) = info.caller {
             writeln!(out, " {caller}")?;
         }
-    } else if state.lazy.iter().any(|area| area.range().contains(va)) {
+        return Ok(());
+    }
+    drop(ranges);
+    let mut unpurged = false;
+    purge::try_each_unpurged(|area| unpurged |= area.range().contains(va));
+    if unpurged {
         writeln!(
             out,
             "The address belongs to a vmalloc area that was freed and not purged yet"

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     arch::{
+        cpu,
         fault::Fault,
         fixup::{probe_read_u64, probe_write_u64},
     },
@@ -272,19 +273,20 @@ kernel_test! { "vmalloc", freed_addresses_wait_for_the_purge, {
 } }
 
 kernel_test! { "vmalloc", the_purge_comes_by_itself_at_the_limit, {
-    /// 32 MiB, as Linux has it for one CPU.
-    const LIMIT: u64 = 8192;
+    // 32 MiB for each bit of the number of CPUs, as Linux has it, shared by the arenas.
+    let cpus = cpu::count() as u64;
+    let limit = 8192 * u64::from(64 - cpus.leading_zeros()) / cpus.next_power_of_two();
     let before = Usage::now();
     let (_, _, purges) = unpurged();
     let frame = must!(page_alloc::allocate(0));
     let frames = [frame; 511];
-    // 16 times 512 pages with their guards are the limit, not above it.
-    for i in 1..=16 {
+    // So many times 512 pages with their guards are the limit, not above it.
+    for i in 1..=limit as usize / 512 {
         let start = must!(vmap(&frames, Attributes::KERNEL_DATA));
         must!(vunmap(start));
         check_eq!(unpurged(), (i, 512 * i as u64, purges));
     }
-    check_eq!(unpurged().1, LIMIT);
+    check_eq!(unpurged().1, limit);
     let one_more = must!(vmap(&[frame], Attributes::KERNEL_DATA));
     must!(vunmap(one_more));
     check_eq!(unpurged(), (0, 0, purges + 1));

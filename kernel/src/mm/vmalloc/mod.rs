@@ -7,6 +7,8 @@
 //! well. DEBUG_PAGEALLOC does without it.
 
 pub mod area;
+pub mod space;
+mod sync;
 
 #[cfg(target_os = "none")]
 mod allocate;
@@ -35,4 +37,4 @@ pub use purge::{unpurged, vm_unmap_aliases};
 #[cfg(target_os = "none")]
 pub use reserve::Error;
 #[cfg(target_os = "none")]
-pub use state::{Area, Stats, find, init, stats};
+pub use state::{Area, Stats, arena, find, init, stats};

@@ -1,58 +1,74 @@
 //! The purge: one TLB flush for many freed areas, after which their addresses are free.
 //!
-//! The accepted window "freed but not purged" opens in [`push`] and closes in [`purge`]. In it the
-//! area's pages may have new owners while a TLB still leads to them, so nobody may use the
-//! addresses, and nobody is given them.
+//! The accepted window "freed but not purged" opens where the leaves of an area are cleared and
+//! closes in [`purge`]. In it the area's pages may have new owners while a TLB still leads to them,
+//! so nobody may use the addresses, and nobody is given them.
+//!
+//! One CPU purges at a time, for all arenas, and holds no arena's lock while it flushes: the others
+//! allocate and free meanwhile.
 
 use super::{
-    area::{AreaKind, LazyAreas, OwnedArea},
-    state::STATE,
+    area::{AreaKind, Chain, OwnedArea, VmapArea},
+    state::SPACE,
 };
+#[cfg(feature = "oracle")]
+use crate::event;
 use crate::{
-    arch::record::span,
+    arch::{cpu::MAX_CPUS, record::span},
     bug::{Bug, planted},
-    event,
     mm::{
         kasan,
-        layout::VMALLOC,
         tlb::{Flush, Removed},
     },
-    task::lock::SpinLock,
+    task::lock::{SpinLock, SpinLockGuard},
 };
 use core::sync::atomic::{AtomicU64, Ordering};
-use vmsa::PageRange;
 
-/// Freed pages that may wait on one CPU: 32 MiB, as in Linux (`lazy_max_pages()`).
-const LAZY_MAX_PAGES: u64 = (32 << 20) / vmsa::PAGE_SIZE;
-
-/// One purge at a time.
+/// Who holds it purges. Whoever else takes areas apart that somebody may be in the middle of taking
+/// apart holds it as well.
 static PURGE: SpinLock<()> = SpinLock::new(());
 static PURGES: AtomicU64 = AtomicU64::new(0);
 
 /// What waits for the purge: areas, pages, and how many purges there have been.
 pub fn unpurged() -> (usize, u64, u64) {
-    let state = STATE.lock();
-    (
-        state.lazy.count(),
-        state.lazy.pages(),
-        PURGES.load(Ordering::Relaxed),
-    )
+    let (mut areas, mut pages) = (0, 0);
+    each_unpurged(|area| {
+        areas += 1;
+        pages += area.pages();
+    });
+    (areas, pages, PURGES.load(Ordering::Relaxed))
 }
 
-/// Puts an unmapped area in the list, and purges when it has grown too long.
-pub(super) fn push(area: OwnedArea) {
+/// Calls `each` for every area that waits for the purge.
+pub(super) fn each_unpurged(each: impl FnMut(&VmapArea)) {
+    each_unpurged_under(&PURGE.lock(), each);
+}
+
+/// As [`each_unpurged`]; does nothing while somebody purges. For reports, which must not wait.
+pub(super) fn try_each_unpurged(each: impl FnMut(&VmapArea)) {
+    if let Some(purging) = PURGE.try_lock() {
+        each_unpurged_under(&purging, each);
+    }
+}
+
+fn each_unpurged_under(_: &SpinLockGuard<'_, ()>, mut each: impl FnMut(&VmapArea)) {
+    for arena in SPACE.arenas() {
+        // SAFETY: only a purge takes areas out, and who purges holds the lock that we hold.
+        unsafe { arena.lazy.iter() }.for_each(&mut each);
+    }
+}
+
+/// Has an unmapped area wait for its purge. Returns whether [`purge_if_free`] is due, which the
+/// caller sees to once it has given back the area's pages.
+#[must_use]
+pub(super) fn push(area: OwnedArea) -> bool {
     if planted(Bug::VaReusedEarly) {
-        STATE.lock().free.insert(area);
-        return;
+        let mut areas = Chain::new();
+        areas.push(area);
+        SPACE.release(&mut areas);
+        return false;
     }
-    let pages = {
-        let mut state = STATE.lock();
-        state.lazy.push(area);
-        state.lazy.pages()
-    };
-    if pages > LAZY_MAX_PAGES {
-        purge();
-    }
+    SPACE.wait_for_purge(area)
 }
 
 /// Sees to it that no TLB knows an address of a freed area any more.
@@ -61,34 +77,56 @@ pub fn vm_unmap_aliases() {
     purge();
 }
 
-/// Flushes everything that was freed before the call, and frees its addresses.
+/// Flushes everything that was freed before the call, and frees its addresses. Waits for a purge
+/// that is under way: what that one has taken and not flushed was freed before the call, too.
 pub(super) fn purge() {
-    let purging = PURGE.lock();
-    let mut areas = STATE.lock().lazy.take_all();
-    if areas.count() > 0 {
-        let _span = span("__purge_vmap_area_lazy");
-        PURGES.fetch_add(1, Ordering::Relaxed);
-        flush(&areas);
-        // From here on no TLB knows the areas: the window is closed.
-        while let Some(area) = areas.pop() {
+    purge_under(&PURGE.lock());
+}
+
+/// Purges, if nobody does already: whoever only finds too much waiting need not wait for it.
+#[cold]
+pub(super) fn purge_if_free() {
+    if let Some(purging) = PURGE.try_lock() {
+        purge_under(&purging);
+    }
+}
+
+fn purge_under(_: &SpinLockGuard<'_, ()>) {
+    let mut taken = SPACE.take_waiting();
+    if taken.iter().all(Chain::is_empty) {
+        return;
+    }
+    let _span = span("__purge_vmap_area_lazy");
+    PURGES.fetch_add(1, Ordering::Relaxed);
+    flush(&taken);
+    // From here on no TLB knows the areas: the window is closed.
+    for areas in &mut taken {
+        #[cfg(feature = "oracle")]
+        for area in areas.iter() {
             event!(WindowClosed {
                 window: event::Window::LazyPurge,
                 range: area.range(),
             });
-            release(area);
+        }
+        if kasan::is_on() {
+            while let Some(area) = areas.pop() {
+                release_with_shadow(area);
+            }
+        } else {
+            SPACE.release(areas);
         }
     }
-    drop(purging);
 }
 
 /// One flush over all areas. Linux flushes from the lowest address to the highest; where the areas
 /// have less than that between them, this takes fewer TLBIs.
-fn flush(areas: &LazyAreas) {
+fn flush(taken: &[Chain; MAX_CPUS]) {
     if planted(Bug::NoTlbiUnmap) {
         return;
     }
-    let mut flush = Flush::begin(areas.pages());
-    for area in areas.iter() {
+    let areas = || taken.iter().flat_map(Chain::iter);
+    let mut flush = Flush::begin(areas().map(VmapArea::pages).sum());
+    for area in areas() {
         let removed = match area.info().kind {
             AreaKind::Vmalloc | AreaKind::Vmap => Removed::Leaves,
             AreaKind::VmallocHuge => Removed::Blocks,
@@ -99,35 +137,31 @@ fn flush(areas: &LazyAreas) {
 }
 
 /// Frees the addresses of an area that no TLB knows, and the shadow that only it needed.
-pub(super) fn release(mut area: OwnedArea) {
+pub(super) fn release(area: OwnedArea) {
     if kasan::is_on() {
+        // Two neighbours that are released at the same time would each find the other in the way,
+        // and leave the page of shadow that both share.
+        let _purging = PURGE.lock();
+        release_with_shadow(area);
+        return;
+    }
+    let mut areas = Chain::new();
+    areas.push(area);
+    SPACE.release(&mut areas);
+}
+
+/// The same with KASAN, under the lock of the purge.
+fn release_with_shadow(mut area: OwnedArea) {
+    {
         let _span = span("purge_vmap_node");
         // A page of shadow speaks of 32 KiB, which the area may share with free neighbours. They
         // are claimed up to its end, so that nobody can be given them while the shadow goes away.
-        let wide = widened(&area);
-        let mut state = STATE.lock();
-        if wide.is_some_and(|wide| state.free.widen(&mut area, wide).is_err()) {
-            // A neighbour went meanwhile: its shadow stays, and so does the page that both share.
-        }
-        drop(state);
+        SPACE.claim_around(&mut area, kasan::shadow::SPAN);
         if let Some(shadow) = kasan::release_vmalloc(area.range()) {
             shadow.flush();
         }
     }
-    STATE.lock().free.insert(area);
-}
-
-/// The area with as much of its free neighbours as shares a page of shadow with it.
-fn widened(area: &OwnedArea) -> Option<PageRange> {
-    let span = kasan::shadow::SPAN;
-    let state = STATE.lock();
-    let [below, above] = state.free.neighbours(area.range());
-    let lowest = area.start().align_down(span).max(VMALLOC.start());
-    let start = below.map_or(area.start(), |below| below.start().max(lowest));
-    let end = area.start() + area.pages() * vmsa::PAGE_SIZE;
-    let highest = end.align_up(span)?;
-    let end = above.map_or(end, |above| {
-        highest.min(above.start() + above.pages() * vmsa::PAGE_SIZE)
-    });
-    PageRange::covering(start, end - start)
+    let mut areas = Chain::new();
+    areas.push(area);
+    SPACE.release(&mut areas);
 }

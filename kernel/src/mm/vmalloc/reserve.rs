@@ -4,11 +4,13 @@
 use super::{
     area::{AreaInfo, AreaKind, OwnedArea, TakeError},
     purge,
-    state::STATE,
+    state::SPACE,
 };
 use crate::{
+    arch::cpu,
     event,
     mm::{kasan, layout::VMALLOC, page_alloc::OutOfMemory},
+    task,
 };
 use core::{fmt, panic::Location};
 use vmsa::{PAGE_SIZE, VirtAddr};
@@ -27,6 +29,8 @@ pub enum Error {
     OutOfMemory,
     /// No area of this kind starts at this address.
     NoArea(VirtAddr),
+    /// Areas are not made in interrupt context.
+    InInterrupt,
 }
 
 impl From<OutOfMemory> for Error {
@@ -43,6 +47,7 @@ impl fmt::Display for Error {
             Self::NoSpace => f.write_str("no free range of addresses is large enough"),
             Self::OutOfMemory => f.write_str("out of memory"),
             Self::NoArea(va) => write!(f, "no such area starts at {va}"),
+            Self::InInterrupt => f.write_str("areas are not made in interrupt context"),
         }
     }
 }
@@ -58,13 +63,17 @@ pub(super) fn take(
     if pages == 0 || pages >= VMALLOC.pages() {
         return Err(Error::Invalid);
     }
+    if task::current().in_interrupt() {
+        return refuse_in_interrupt(caller);
+    }
     let align = align.max(PAGE_SIZE);
-    let first = STATE.lock().free.take(pages + 1, align);
-    let area = match first {
+    // Which CPU this is may be out of date at once: any arena will do.
+    let cpu = cpu::id() as usize;
+    let area = match SPACE.take(cpu, pages + 1, align) {
         // Addresses that wait for a purge may be what is missing.
         Err(TakeError::NoSpace) => {
             purge::purge();
-            STATE.lock().free.take(pages + 1, align)
+            SPACE.take_from_any(cpu, pages + 1, align)
         }
         other => other,
     };
@@ -85,11 +94,18 @@ pub(super) fn take(
     }
 }
 
+/// Says who makes an area where none may be made (BUG_ON in Linux).
+#[cold]
+fn refuse_in_interrupt(caller: &Location<'_>) -> Result<OwnedArea, Error> {
+    log::error!("BUG: an area is made in interrupt context at {caller}");
+    Err(Error::InInterrupt)
+}
+
 /// Makes a mapped area known and its bytes accessible.
 pub(super) fn use_area(area: OwnedArea, size: u64) -> VirtAddr {
     let start = area.start();
     kasan::unpoison(start, size);
-    STATE.lock().busy.insert(area);
+    SPACE.put_in_use(area);
     start
 }
 

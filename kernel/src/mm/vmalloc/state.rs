@@ -1,32 +1,41 @@
-//! Which range of vmalloc space is free, in use, or waits for the purge; and what can be asked of
-//! them.
+//! vmalloc space itself, and what can be asked of it.
 
-use super::area::{AreaKind, BusyAreas, FreeAreas, LazyAreas};
-use crate::{
-    mm::{
-        layout::VMALLOC,
-        linear_map,
-        page_alloc::{self, OutOfMemory},
-    },
-    task::lock::SpinLock,
+use super::{
+    area::{AreaKind, BusyAreas, FreeAreas, InsertError, VmapArea},
+    space::{Arena, BASE, Ranges, Space, Waiting},
+    sync::{AtomicPtr, AtomicU64, Lock},
 };
-use core::{panic::Location, ptr::NonNull};
+use crate::mm::{
+    layout::VMALLOC,
+    linear_map,
+    page_alloc::{self, OutOfMemory},
+};
+use core::{
+    panic::Location,
+    ptr::{self, NonNull},
+    sync::atomic::Ordering,
+};
 use vmsa::{PageRange, VirtAddr};
 
-/// Every range of vmalloc space is in one of these three.
-pub(super) struct State {
-    pub(super) free: FreeAreas,
-    pub(super) busy: BusyAreas,
-    /// Unmapped, perhaps still in TLBs.
-    pub(super) lazy: LazyAreas,
-}
-
-pub(super) static STATE: SpinLock<State> = SpinLock::new(State {
-    // SAFETY: `page_for_records` gives pages of the allocator that nobody takes back.
-    free: unsafe { FreeAreas::new(page_for_records) },
-    busy: BusyAreas::new(),
-    lazy: LazyAreas::new(),
-});
+/// Every range of vmalloc space.
+pub(super) static SPACE: Space = Space {
+    arenas: [const {
+        Arena {
+            ranges: Lock::new(Ranges {
+                // SAFETY: `page_for_records` gives pages of the allocator that nobody takes back.
+                free: unsafe { FreeAreas::new(page_for_records) },
+                busy: BusyAreas::new(),
+            }),
+            lazy: Waiting {
+                first: AtomicPtr::new(ptr::null_mut()),
+                pages: AtomicU64::new(0),
+            },
+        }
+    }; _],
+    count: AtomicU64::new(0),
+    shift: AtomicU64::new(63),
+    limit: AtomicU64::new(0),
+};
 
 fn page_for_records() -> Option<NonNull<u8>> {
     let frame = page_alloc::allocate(0).ok()?;
@@ -35,12 +44,26 @@ fn page_for_records() -> Option<NonNull<u8>> {
     NonNull::new(linear_map::virt(frame.start()).as_mut_ptr())
 }
 
-/// Opens vmalloc space.
+/// Opens vmalloc space for a machine of `cpus` CPUs.
 ///
 /// # Errors
 /// [`OutOfMemory`].
-pub fn init() -> Result<(), OutOfMemory> {
-    STATE.lock().free.add(VMALLOC).map_err(|_| OutOfMemory)
+pub fn init(cpus: usize) -> Result<(), OutOfMemory> {
+    let opened = SPACE.open(VMALLOC, cpus);
+    opened.map_err(|error| match error {
+        InsertError::NoMemory => OutOfMemory,
+        InsertError::Overlap => unreachable!("the space is opened once"),
+    })
+}
+
+/// The addresses of an arena: of CPU `index`, or a spare one where the number of CPUs is no power of
+/// two. `None` where there are fewer.
+pub fn arena(index: usize) -> Option<PageRange> {
+    let count = SPACE.arenas().len();
+    let size = 1 << SPACE.shift.load(Ordering::Relaxed);
+    (index < count)
+        .then(|| PageRange::covering(BASE + index as u64 * size, size))
+        .flatten()
 }
 
 /// Pages of vmalloc space.
@@ -54,14 +77,20 @@ pub struct Stats {
     pub lazy: u64,
 }
 
-/// How the space is used.
+/// How the space is used; CPUs that allocate meanwhile are seen at different moments.
 pub fn stats() -> Stats {
-    let state = STATE.lock();
-    Stats {
-        free: state.free.pages(),
-        areas: state.busy.count(),
-        lazy: state.lazy.pages(),
+    let mut stats = Stats {
+        free: 0,
+        areas: 0,
+        lazy: 0,
+    };
+    for arena in SPACE.arenas() {
+        let ranges = arena.ranges.lock();
+        stats.free += ranges.free.pages();
+        stats.areas += ranges.busy.count();
+        stats.lazy += arena.lazy.pages();
     }
+    stats
 }
 
 /// An area in use.
@@ -79,11 +108,24 @@ pub struct Area {
 
 /// The area that `va` lies in, guard page included.
 pub fn find(va: VirtAddr) -> Option<Area> {
-    let state = STATE.lock();
-    let area = state.busy.find_containing(va)?;
+    let ranges = SPACE.arena_of(va)?.ranges.lock();
+    ranges.busy.find_containing(va).and_then(of_record)
+}
+
+/// The first area that starts at `va` or above it.
+pub(super) fn next_from(va: VirtAddr) -> Option<Area> {
+    // Arenas that lie below have none.
+    SPACE.arenas().iter().find_map(|arena| {
+        let ranges = arena.ranges.lock();
+        ranges.busy.next_from(va).and_then(of_record)
+    })
+}
+
+/// What others are told of an area in use.
+fn of_record(area: &VmapArea) -> Option<Area> {
     let info = area.info();
     Some(Area {
-        mapped: PageRange::new(area.start(), area.pages() - 1)?,
+        mapped: PageRange::new(area.start(), area.pages() - info.kind.guard_pages())?,
         requested: info.requested,
         kind: info.kind,
         caller: info.caller,

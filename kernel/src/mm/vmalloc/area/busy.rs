@@ -1,12 +1,12 @@
-//! Areas in use, by address, and areas that were freed but not purged yet.
+//! Areas in use, by address.
 
 use core::fmt;
 
-use vmsa::{PAGE_SHIFT, VirtAddr};
+use vmsa::{PAGE_SHIFT, PAGE_SIZE, VirtAddr};
 
 use super::augment::Plain;
 use super::tree::Tree;
-use super::{Link, OwnedArea, VmapArea};
+use super::{AreaKind, Link, OwnedArea, VmapArea};
 
 /// The areas that are in use. Never allocates: an area brings its record along.
 pub struct BusyAreas {
@@ -58,9 +58,24 @@ impl BusyAreas {
             .filter(|area| page < area.end())
     }
 
-    /// Takes the area that starts at `start` out.
-    pub fn remove(&mut self, start: VirtAddr) -> Option<OwnedArea> {
+    /// The first area that starts at `address` or above it.
+    pub fn next_from(&self, address: VirtAddr) -> Option<&VmapArea> {
+        let page = address.as_u64().div_ceil(PAGE_SIZE);
+        self.tree
+            .find(page)
+            .or_else(|| self.tree.locate(page).above)
+    }
+
+    /// Takes the area that starts at `start` out, if `right` says so of its kind.
+    pub fn remove_if(
+        &mut self,
+        start: VirtAddr,
+        right: impl FnOnce(AreaKind) -> bool,
+    ) -> Option<OwnedArea> {
         let area = self.starting_at(start)?;
+        if !right(area.info.get().kind) {
+            return None;
+        }
         if self.is_latest(area.first.get()) {
             self.latest = None;
         }
@@ -108,87 +123,5 @@ impl BusyAreas {
     /// The tree, for the tests that check its balance.
     pub(super) fn tree(&self) -> &Tree<Plain> {
         &self.tree
-    }
-}
-
-/// Areas that were unmapped but may still be in a TLB: no address of them is given out before
-/// they are purged. First in, first out.
-pub struct LazyAreas {
-    /// First and last; the rest is linked between them.
-    ends: Option<(&'static VmapArea, &'static VmapArea)>,
-    /// How many areas there are.
-    count: usize,
-    /// Their total length in pages, which decides when to purge.
-    pages: u64,
-}
-
-// SAFETY: the records of the list are reached through it only, so that they move with it.
-unsafe impl Send for LazyAreas {}
-
-impl Default for LazyAreas {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl LazyAreas {
-    /// No areas.
-    pub const fn new() -> Self {
-        Self {
-            ends: None,
-            count: 0,
-            pages: 0,
-        }
-    }
-
-    /// Adds an area at the end.
-    pub fn push(&mut self, area: OwnedArea) {
-        let area = area.0;
-        area.child[1].set(None);
-        self.ends = Some(match self.ends {
-            Some((first, last)) => {
-                last.child[1].set(Some(area));
-                (first, area)
-            }
-            None => (area, area),
-        });
-        self.count += 1;
-        self.pages += area.pages.get();
-    }
-
-    /// Takes the first area out.
-    pub fn pop(&mut self) -> Option<OwnedArea> {
-        let (first, last) = self.ends?;
-        self.ends = first.child[1].get().map(|next| (next, last));
-        self.count -= 1;
-        self.pages -= first.pages.get();
-        Some(OwnedArea(first))
-    }
-
-    /// Takes all areas out at once, as a purge does while it holds the lock.
-    pub fn take_all(&mut self) -> Self {
-        core::mem::take(self)
-    }
-
-    /// The areas in the order in which they were freed.
-    pub fn iter(&self) -> impl Iterator<Item = &VmapArea> {
-        let first: Option<&VmapArea> = self.ends.map(|(first, _)| first);
-        core::iter::successors(first, |area| area.child[1].get())
-    }
-
-    /// How many areas wait.
-    pub fn count(&self) -> usize {
-        self.count
-    }
-
-    /// How many pages they span, guard pages included.
-    pub fn pages(&self) -> u64 {
-        self.pages
-    }
-}
-
-impl fmt::Debug for LazyAreas {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.iter()).finish()
     }
 }

@@ -7,7 +7,7 @@ use vmsa::{PAGE_SHIFT, PageRange};
 use super::augment::Largest;
 use super::pool::{Grow, NoMemory, Pool, Pooled};
 use super::tree::{self, Surroundings, Tree};
-use super::{Link, OwnedArea, VmapArea, page_numbers};
+use super::{Link, OwnedArea, VmapArea, address, page_numbers};
 
 /// Why addresses were not taken. Nothing has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -212,6 +212,21 @@ impl FreeAreas {
         record.first.set(first);
         record.pages.set(end - first);
         Ok(())
+    }
+
+    /// Widens `area` over what is free around it, as far as the multiples of `span` bytes next to
+    /// its ends.
+    pub fn claim_around(&mut self, area: &mut OwnedArea, span: u64) {
+        let pages = span >> PAGE_SHIFT;
+        let (first, end) = (area.0.first.get(), area.0.end());
+        let [below, above] = self.neighbours(area.range());
+        let lowest = first - first % pages;
+        let from = below.map_or(first, |below| below.first.get().max(lowest));
+        let highest = end.next_multiple_of(pages);
+        let to = above.map_or(end, |above| above.end().min(highest));
+        let wide = PageRange::new(address(from), to - from);
+        let widened = wide.map(|wide| self.widen(area, wide));
+        debug_assert_eq!(widened, Some(Ok(())), "what is free can be had");
     }
 
     /// The free ranges that end where `range` starts, and that start where it ends.

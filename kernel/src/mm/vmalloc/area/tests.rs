@@ -169,7 +169,7 @@ fn check_records(free: &FreeAreas, elsewhere: usize) {
 #[test]
 fn containers_can_be_sent_between_cpus() {
     fn is_send<T: Send>() {}
-    is_send::<(FreeAreas, BusyAreas, LazyAreas, OwnedArea)>();
+    is_send::<(FreeAreas, BusyAreas, Chain, OwnedArea)>();
 }
 
 #[test]
@@ -314,7 +314,7 @@ fn the_last_page_of_the_address_space_is_like_any_other() {
         busy.find_containing(VirtAddr::MAX).map(first),
         Some(TOP - 3)
     );
-    free.insert(busy.remove(address(TOP - 3)).unwrap());
+    free.insert(others::take_out(&mut busy, address(TOP - 3)).unwrap());
     assert_eq!(
         free.take(2, 4 * PAGE_SIZE).map(|area| first(&area)),
         Ok(TOP - 4)

@@ -124,7 +124,7 @@ impl Reference {
 struct Pair {
     free: FreeAreas,
     busy: BusyAreas,
-    lazy: LazyAreas,
+    lazy: Chain,
     reference: Reference,
     /// Unused records that were put out of reach.
     hoard: Vec<&'static VmapArea>,
@@ -187,11 +187,12 @@ impl Pair {
                 };
                 let end = self.reference.busy.remove(&at).unwrap();
                 self.reference.lazy.push((at, end));
-                self.lazy.push(self.busy.remove(address(at)).unwrap());
+                self.lazy
+                    .push(others::take_out(&mut self.busy, address(at)).unwrap());
             }
             Step::Purge => {
-                let mut lazy = self.lazy.take_all();
-                for (first, end) in core::mem::take(&mut self.reference.lazy) {
+                let mut lazy = core::mem::take(&mut self.lazy);
+                for (first, end) in core::mem::take(&mut self.reference.lazy).into_iter().rev() {
                     let area = lazy.pop().unwrap();
                     assert_eq!((area.first.get(), area.end()), (first, end));
                     self.reference.give(first, end);
@@ -206,7 +207,7 @@ impl Pair {
                     return;
                 };
                 let end = self.reference.busy.remove(&at).unwrap();
-                let mut area = self.busy.remove(address(at)).unwrap();
+                let mut area = others::take_out(&mut self.busy, address(at)).unwrap();
                 let low = at.saturating_sub(below).max(base);
                 let high = (end + above).min(base + WINDOW);
                 let is_free =
@@ -256,7 +257,7 @@ impl Pair {
         check_busy(&self.busy);
         check_records(
             &self.free,
-            self.busy.count() + self.lazy.count() + self.hoard.len(),
+            self.busy.count() + self.lazy.iter().count() + self.hoard.len(),
         );
         let ends = |area: &VmapArea| (area.first.get(), area.end());
         assert!(self.free.iter().map(ends).eq(self.reference.free.clone()));
@@ -265,10 +266,8 @@ impl Pair {
             self.lazy
                 .iter()
                 .map(ends)
-                .eq(self.reference.lazy.iter().copied())
+                .eq(self.reference.lazy.iter().rev().copied())
         );
-        let lazy_pages = self.reference.lazy.iter().map(|(first, end)| end - first);
-        assert_eq!(self.lazy.pages(), lazy_pages.sum::<u64>());
         // Around every edge there is: what contains the page, and what touches it.
         for (&edge, &end) in self.reference.busy.iter().chain(&self.reference.free) {
             for page in [edge.saturating_sub(1), edge, end - 1, end] {
@@ -314,7 +313,7 @@ proptest! {
         let mut pair = Pair {
             free: space(&[(base, WINDOW)]),
             busy: BusyAreas::new(),
-            lazy: LazyAreas::new(),
+            lazy: Chain::new(),
             reference: Reference::default(),
             hoard: Vec::new(),
         };
@@ -348,7 +347,7 @@ proptest! {
         }
         check_busy(&busy);
         for (n, &which) in order.iter().enumerate() {
-            free.insert(busy.remove(address(1000 + 2 * which)).unwrap());
+            free.insert(others::take_out(&mut busy, address(1000 + 2 * which)).unwrap());
             if n % 3 == 0 {
                 let lowest = free.iter().next().map(first).unwrap();
                 let area = free.take(1, PAGE_SIZE).unwrap();

@@ -1,6 +1,11 @@
-//! The pool, the areas in use and those that wait for the purge.
+//! The pool, the areas in use, chains.
 
 use super::*;
+
+/// Takes an area out of use, whatever its kind.
+pub(super) fn take_out(busy: &mut BusyAreas, start: VirtAddr) -> Option<OwnedArea> {
+    busy.remove_if(start, |_| true)
+}
 
 #[test]
 fn pool_hands_out_every_object_of_a_page_once() {
@@ -59,35 +64,77 @@ fn busy_areas_are_found_by_start_and_by_any_address() {
         busy.find(address(108) + 8).is_none(),
         "inside is not the start"
     );
-    assert!(busy.remove(address(108) + 8).is_none());
+    assert!(take_out(&mut busy, address(108) + 8).is_none());
     assert_eq!(busy.iter().map(first).collect::<Vec<_>>(), [104, 108, 112]);
     assert_eq!(
-        busy.remove(address(108)).map(|area| first(&area)),
+        take_out(&mut busy, address(108)).map(|area| first(&area)),
         Some(108)
     );
-    assert!(busy.remove(address(108)).is_none());
+    assert!(take_out(&mut busy, address(108)).is_none());
     assert_eq!(busy.count(), 2);
 }
 
 #[test]
-fn lazy_areas_come_out_in_the_order_they_were_freed_in() {
+fn an_area_of_another_kind_stays_in_use() {
     let mut free = space(&[(100, 20)]);
-    let mut lazy = LazyAreas::new();
-    assert!(lazy.pop().is_none());
+    let mut busy = BusyAreas::new();
+    busy.insert(free.take_exact(range(104, 3)).unwrap());
+    assert!(
+        busy.remove_if(address(104), |kind| kind == AreaKind::Vmap)
+            .is_none()
+    );
+    check_busy(&busy);
+    let area = busy.remove_if(address(104), |kind| kind == AreaKind::Vmalloc);
+    assert_eq!(area.map(|area| first(&area)), Some(104));
+}
+
+#[test]
+fn a_chain_gives_back_what_came_last_first() {
+    let mut free = space(&[(100, 20)]);
+    let mut chain = Chain::new();
+    assert!(chain.is_empty() && chain.pop().is_none());
     for (at, pages) in [(110, 2), (100, 1), (105, 4)] {
-        lazy.push(free.take_exact(range(at, pages)).unwrap());
+        chain.push(free.take_exact(range(at, pages)).unwrap());
     }
-    assert_eq!((lazy.count(), lazy.pages()), (3, 7));
-    assert_eq!(lazy.iter().map(first).collect::<Vec<_>>(), [110, 100, 105]);
-    assert_eq!(lazy.pop().map(|area| first(&area)), Some(110));
-    lazy.push(free.take_exact(range(115, 1)).unwrap());
-    assert_eq!((lazy.count(), lazy.pages()), (3, 6));
-    let mut purging = lazy.take_all();
-    assert_eq!((lazy.count(), lazy.pages(), lazy.iter().count()), (0, 0, 0));
-    let order: Vec<_> = core::iter::from_fn(|| purging.pop())
-        .map(|area| first(&area))
-        .collect();
-    assert_eq!(order, [100, 105, 115]);
-    assert_eq!((purging.count(), purging.pages()), (0, 0));
-    check_records(&free, 5 - 1); // one was dropped with the assertion on `pop`
+    assert_eq!(chain.iter().map(first).collect::<Vec<_>>(), [105, 100, 110]);
+    let mut pop = |chain: &mut Chain| {
+        let area = chain.pop()?;
+        let at = first(&area);
+        free.insert(area);
+        Some(at)
+    };
+    assert_eq!(pop(&mut chain), Some(105));
+    assert_eq!([pop(&mut chain), pop(&mut chain)], [Some(100), Some(110)]);
+    assert_eq!(pop(&mut chain), None);
+    assert!(chain.is_empty());
+    check_records(&free, 0);
+}
+
+#[test]
+fn an_area_claims_what_is_free_around_it_up_to_a_multiple() {
+    // Multiples of 8 pages; fences at 103 and 121.
+    let mut free = space(&[(104, 17)]);
+    let mut area = free.take_exact(range(107, 6)).unwrap();
+    free.claim_around(&mut area, 8 * PAGE_SIZE);
+    assert_eq!(
+        (area.range(), listing(&free)),
+        (range(104, 16), vec![(120, 1)])
+    );
+    free.insert(area);
+    // What is in use in between ends it.
+    let fence = free.take_exact(range(105, 1)).unwrap();
+    let mut area = free.take_exact(range(107, 2)).unwrap();
+    let above = free.take_exact(range(109, 1)).unwrap();
+    free.claim_around(&mut area, 8 * PAGE_SIZE);
+    assert_eq!(area.range(), range(106, 3));
+    // At a multiple there is nothing more to claim.
+    let mut exact = free.take_exact(range(112, 8)).unwrap();
+    free.claim_around(&mut exact, 8 * PAGE_SIZE);
+    assert_eq!(exact.range(), range(112, 8));
+    for area in [fence, area, above, exact] {
+        free.insert(area);
+    }
+    assert_eq!(listing(&free), [(104, 17)]);
+    check_free(&free);
+    check_records(&free, 0);
 }

@@ -1,0 +1,269 @@
+//! Addresses for many CPUs: vmalloc space in *arenas*, as many as there are CPUs (rounded up to a
+//! power of two).
+//!
+//! An arena is a part of the address space with free and busy areas of its own, behind a lock of its
+//! own, and with a list of its own for the areas that wait for the purge. A CPU takes addresses from
+//! its arena. Whose an address is, is arithmetic: a subtraction and a shift. So whoever frees finds
+//! the arena of the one who allocated, and takes its lock for a moment; and a record never leaves
+//! its arena, since its pages are the arena's. Linux hands ranges of exact sizes to nodes and keeps
+//! one tree of free space behind them all, with one lock, to which whatever a node lacks and what it
+//! decays goes back; here nothing is behind the arenas. What that costs is that a CPU whose arena is
+//! full has to ask the others', which at 8 TiB each is for alignments alone.
+//!
+//! Arenas begin and end at multiples of their size, which is some TiB: no two share a table, nor a
+//! table of shadow.
+//!
+//! The lists of areas that wait take no lock: who has unmapped an area pushes it, and the purge takes
+//! a whole list with one exchange. Nobody takes out a single one, so that no pointer that was read
+//! can mean something else by the time it is compared.
+//!
+//! Executes no instruction, so it runs in host tests; its locks and atomics come from `sync`, which
+//! the model checker has of its own.
+
+use super::{
+    area::{
+        AreaKind, BusyAreas, Chain, FreeAreas, InsertError, OwnedArea, TakeError, VmapArea,
+        iter_raw, link_before,
+    },
+    sync::{AtomicPtr, AtomicU64, Lock, Ordering, acquired, releases},
+};
+use crate::{arch::cpu::MAX_CPUS, mm::layout::IMAGE};
+use core::ptr;
+use vmsa::{PAGE_SHIFT, PageRange, VirtAddr};
+
+/// Pages that may wait for the purge for each bit of the number of CPUs: 32 MiB, as in Linux.
+const LAZY_UNIT: u64 = (32 << 20) >> PAGE_SHIFT;
+
+/// Ranges of one arena that are free or in use.
+#[derive(Debug)]
+pub struct Ranges {
+    /// Nobody's.
+    pub free: FreeAreas,
+    /// Somebody's.
+    pub busy: BusyAreas,
+}
+
+/// A part of the address space. By itself in its cache lines: CPUs do not disturb each other by
+/// using theirs.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct Arena {
+    /// Free and busy.
+    pub ranges: Lock<Ranges>,
+    /// Unmapped, perhaps still in TLBs.
+    pub lazy: Waiting,
+}
+
+/// Areas that wait, and for how many pages they stand.
+#[derive(Debug)]
+pub struct Waiting {
+    /// The one that came last.
+    pub first: AtomicPtr<VmapArea>,
+    /// Their lengths together, guard pages included.
+    pub pages: AtomicU64,
+}
+
+impl Waiting {
+    /// Adds an area; says how many pages wait now.
+    #[inline]
+    pub fn push(&self, area: OwnedArea) -> u64 {
+        let pages = area.pages();
+        // Before somebody can take it, so that the count does not fall below nothing.
+        let waiting = self.pages.fetch_add(pages, Ordering::Relaxed) + pages;
+        let area = area.into_raw();
+        releases(&self.first);
+        let mut first = self.first.load(Ordering::Relaxed);
+        loop {
+            // SAFETY: nobody else has the area yet.
+            unsafe { link_before(area, first) };
+            // Release: whoever takes the list reads the link and the area, and flushes what was
+            // cleared before this.
+            let pushed =
+                self.first
+                    .compare_exchange_weak(first, area, Ordering::Release, Ordering::Relaxed);
+            match pushed {
+                Ok(_) => return waiting,
+                Err(other) => first = other,
+            }
+        }
+    }
+
+    /// Takes all of them.
+    pub fn take_all(&self) -> Chain {
+        if self.first.load(Ordering::Relaxed).is_null() {
+            return Chain::new();
+        }
+        let first = self.first.swap(ptr::null_mut(), Ordering::Acquire);
+        acquired(&self.first);
+        // SAFETY: whoever pushed these areas owned them, and the exchange gave them to this value
+        // alone.
+        let chain = unsafe { Chain::from_raw(first) };
+        let pages = chain.iter().map(VmapArea::pages).sum::<u64>();
+        self.pages.fetch_sub(pages, Ordering::Relaxed);
+        chain
+    }
+
+    /// The areas, the one that came last first.
+    ///
+    /// # Safety
+    /// Nobody takes them meanwhile.
+    pub unsafe fn iter(&self) -> impl Iterator<Item = &VmapArea> {
+        let first = self.first.load(Ordering::Acquire);
+        acquired(&self.first);
+        // SAFETY: the caller's promise.
+        unsafe { iter_raw(first) }
+    }
+
+    /// How many pages wait.
+    pub fn pages(&self) -> u64 {
+        self.pages.load(Ordering::Relaxed)
+    }
+}
+
+/// An address space for many CPUs.
+///
+/// Bring-up says once how it is cut; the fields are atomic so that it can, and cost what plain ones
+/// would.
+#[derive(Debug)]
+pub struct Space {
+    /// The first `count` are in use. The others have no addresses.
+    pub arenas: [Arena; MAX_CPUS],
+    /// How many there are.
+    pub count: AtomicU64,
+    /// Arenas are 2^this bytes long.
+    pub shift: AtomicU64,
+    /// Pages of one arena that may wait for the purge.
+    pub limit: AtomicU64,
+}
+
+impl Space {
+    /// Opens `range` for `cpus` CPUs: for each of them one arena, the first of which may lack its
+    /// beginning.
+    ///
+    /// # Errors
+    /// [`InsertError`].
+    pub fn open(&self, range: PageRange, cpus: usize) -> Result<(), InsertError> {
+        let count = cpus.clamp(1, MAX_CPUS).next_power_of_two().min(MAX_CPUS);
+        // The smallest power of two that takes the last address to the last arena.
+        let last = range.last_byte() - BASE;
+        let shift = (64 - last.leading_zeros()) - count.ilog2();
+        self.shift.store(u64::from(shift), Ordering::Relaxed);
+        self.count.store(count as u64, Ordering::Relaxed);
+        // As many pages in all as in Linux, fls(CPUs) * 32 MiB, in equal shares: an arena is over
+        // its share before all of them are over the whole, and no counter is every CPU's.
+        let in_all = LAZY_UNIT * u64::from(64 - (cpus as u64).leading_zeros());
+        self.limit.store(in_all >> count.ilog2(), Ordering::Relaxed);
+        for (index, arena) in self.arenas().iter().enumerate() {
+            let start = (BASE + ((index as u64) << shift)).max(range.start());
+            let end = BASE.as_u64() + ((index as u64 + 1) << shift);
+            let end = end.min(range.last_byte().as_u64() + 1);
+            if let Some(part) = PageRange::covering(start, end - start.as_u64()) {
+                arena.ranges.lock().free.add(part)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The arenas in use.
+    #[inline]
+    pub fn arenas(&self) -> &[Arena] {
+        &self.arenas[..self.count.load(Ordering::Relaxed) as usize]
+    }
+
+    /// The arena of an address; `None` for one outside of the space.
+    #[inline]
+    pub fn arena_of(&self, va: VirtAddr) -> Option<&Arena> {
+        let offset = va.as_u64().wrapping_sub(BASE.as_u64());
+        let index = offset >> self.shift.load(Ordering::Relaxed);
+        self.arenas.get(index as usize)
+    }
+
+    /// The arena that an area was taken from.
+    #[inline]
+    fn home(&self, area: &VmapArea) -> &Arena {
+        self.arena_of(area.start()).expect("it was taken from one")
+    }
+
+    /// Takes addresses from the arena of a CPU: see [`FreeAreas::take`].
+    ///
+    /// # Errors
+    /// [`TakeError`].
+    #[inline]
+    pub fn take(&self, cpu: usize, pages: u64, align: u64) -> Result<OwnedArea, TakeError> {
+        let arena = self.arenas.get(cpu).ok_or(TakeError::Invalid)?;
+        arena.ranges.lock().free.take(pages, align)
+    }
+
+    /// Takes addresses from whichever arena has them, that of `cpu` first.
+    ///
+    /// # Errors
+    /// [`TakeError::NoSpace`] where none has; the first other error.
+    #[cold]
+    pub fn take_from_any(
+        &self,
+        cpu: usize,
+        pages: u64,
+        align: u64,
+    ) -> Result<OwnedArea, TakeError> {
+        let count = self.arenas().len();
+        (cpu..cpu + count)
+            .map(|index| self.take(index & (count - 1), pages, align))
+            .find(|taken| !matches!(taken, Err(TakeError::NoSpace)))
+            .unwrap_or(Err(TakeError::NoSpace))
+    }
+
+    /// Puts an area in use.
+    #[inline]
+    pub fn put_in_use(&self, area: OwnedArea) {
+        self.home(&area).ranges.lock().busy.insert(area);
+    }
+
+    /// Takes the area that starts at `start` out of use, if `right` says so of its kind.
+    #[inline]
+    pub fn remove(
+        &self,
+        start: VirtAddr,
+        right: impl FnOnce(AreaKind) -> bool,
+    ) -> Option<OwnedArea> {
+        let arena = self.arena_of(start)?;
+        arena.ranges.lock().busy.remove_if(start, right)
+    }
+
+    /// Has an unmapped area wait for the purge. Says whether it is time for one.
+    #[inline]
+    #[must_use = "areas beyond the limit are to be purged"]
+    pub fn wait_for_purge(&self, area: OwnedArea) -> bool {
+        let waiting = self.home(&area).lazy.push(area);
+        waiting > self.limit.load(Ordering::Relaxed)
+    }
+
+    /// Takes everything that waits for the purge, by arena.
+    pub fn take_waiting(&self) -> [Chain; MAX_CPUS] {
+        core::array::from_fn(|index| self.arenas[index].lazy.take_all())
+    }
+
+    /// Makes the addresses of areas free that no TLB knows.
+    pub fn release(&self, areas: &mut Chain) {
+        /// Areas that are given back before somebody else may have the lock.
+        const BATCH: usize = 32;
+        while let Some(first) = areas.pop() {
+            let arena = self.home(&first);
+            let mut ranges = arena.ranges.lock();
+            ranges.free.insert(first);
+            for _ in 1..BATCH {
+                let Some(area) = areas.pop() else { break };
+                debug_assert!(ptr::eq(self.home(&area), arena), "a chain is of one arena");
+                ranges.free.insert(area);
+            }
+        }
+    }
+
+    /// Adds to an area what is free around it, as far as multiples of `span` bytes. Nobody else can
+    /// have it then.
+    pub fn claim_around(&self, area: &mut OwnedArea, span: u64) {
+        self.home(area).ranges.lock().free.claim_around(area, span);
+    }
+}
+
+/// Where the first arena begins if it is whole: the space may lack some GiB of it.
+pub const BASE: VirtAddr = IMAGE.start();

@@ -1,0 +1,8 @@
+//! What [`space`](super::space) synchronises CPUs with: here the kernel's, in the tests of
+//! [`model`](super::model) the model checker's.
+
+pub use crate::{
+    arch::lock::{acquired, releases},
+    task::lock::IrqLock as Lock,
+};
+pub use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
