@@ -110,6 +110,7 @@ mod start {
 
         println!("{}", dump::check_wx(&[layout::UPPER_HALF]));
         lazy::choose(params.model, params.backend)
+            .and_then(|()| lazy::choose_page_table_lock(params.ptlock))
             .unwrap_or_else(|lazy::Busy| unreachable!("no section is open yet"));
         // The machine has come up as it should; what it does from here on has the bug.
         #[cfg(feature = "bugs")]

@@ -5,7 +5,7 @@
 
 #[cfg(feature = "bugs")]
 use crate::bug::Bug;
-use crate::mm::lazy::{Backend, Model};
+use crate::mm::lazy::{Backend, Model, PageTableLock};
 use core::fmt;
 
 /// What of the kernel's own mappings is read-only, and so how the linear map is built.
@@ -79,6 +79,8 @@ pub struct Params<'a> {
     pub kasan: bool,
     /// `rodata=`: see there.
     pub rodata: Rodata,
+    /// `ptlock=`: what keeps others out while a lazy section is open.
+    pub ptlock: PageTableLock,
     /// `ets2=`: whether FEAT_ETS2 is counted on.
     pub ets2: Ets2,
     /// `bug=`: the planted bug of this boot.
@@ -103,6 +105,7 @@ impl Default for Params<'_> {
             page_poison: true,
             kasan: true,
             rodata: Rodata::default(),
+            ptlock: PageTableLock::default(),
             ets2: Ets2::default(),
             #[cfg(feature = "bugs")]
             bug: None,
@@ -128,9 +131,10 @@ impl fmt::Display for Params<'_> {
         write!(f, "page_poison={} ", switch(self.page_poison))?;
         write!(
             f,
-            "kasan={} rodata={} ets2={}",
+            "kasan={} rodata={} ptlock={} ets2={}",
             switch(self.kasan),
             self.rodata.name(),
+            self.ptlock,
             self.ets2.name()
         )?;
         #[cfg(feature = "bugs")]
@@ -150,6 +154,7 @@ enum Name {
     PagePoison,
     Kasan,
     Rodata,
+    Ptlock,
     Ets2,
     #[cfg(feature = "bugs")]
     Bug,
@@ -167,6 +172,7 @@ impl Name {
         Self::PagePoison,
         Self::Kasan,
         Self::Rodata,
+        Self::Ptlock,
         Self::Ets2,
         #[cfg(feature = "bugs")]
         Self::Bug,
@@ -184,6 +190,7 @@ impl Name {
             Self::PagePoison => "page_poison",
             Self::Kasan => "kasan",
             Self::Rodata => "rodata",
+            Self::Ptlock => "ptlock",
             Self::Ets2 => "ets2",
             #[cfg(feature = "bugs")]
             Self::Bug => "bug",
@@ -205,9 +212,28 @@ impl Name {
             }
             names
         };
+        const BACKENDS: [&str; Backend::ALL.len()] = {
+            let mut names = [""; Backend::ALL.len()];
+            let mut n = 0;
+            while n < names.len() {
+                names[n] = Backend::ALL[n].name();
+                n += 1;
+            }
+            names
+        };
+        const LOCKS: [&str; PageTableLock::ALL.len()] = {
+            let mut names = [""; PageTableLock::ALL.len()];
+            let mut n = 0;
+            while n < names.len() {
+                names[n] = PageTableLock::ALL[n].name();
+                n += 1;
+            }
+            names
+        };
         match self {
             Self::Model => &MODELS,
-            Self::Backend => &const { [Backend::ALL[0].name(), Backend::ALL[1].name()] },
+            Self::Backend => &BACKENDS,
+            Self::Ptlock => &LOCKS,
             Self::DebugPagealloc | Self::PagePoison | Self::Kasan | Self::Monitor => &["on", "off"],
             Self::Rodata => &const { [Rodata::On.name(), Rodata::Full.name()] },
             Self::Ets2 => &const { [Ets2::Auto.name(), Ets2::Assume.name(), Ets2::Off.name()] },
@@ -319,6 +345,12 @@ impl<'a> Params<'a> {
                     _ => return Err(unknown),
                 };
             }
+            Name::Ptlock => {
+                let known = PageTableLock::ALL
+                    .into_iter()
+                    .find(|lock| lock.name() == value);
+                self.ptlock = known.ok_or(unknown)?;
+            }
             Name::Ets2 => {
                 self.ets2 = match value {
                     "auto" => Ets2::Auto,
@@ -407,10 +439,27 @@ mod tests {
         }
         assert_eq!(Params::parse("rodata=on").unwrap().rodata, Rodata::On);
         assert_eq!(Params::parse("rodata=full").unwrap().rodata, Rodata::Full);
+        for lock in PageTableLock::ALL {
+            let line = format!("ptlock={}", lock.name());
+            assert_eq!(Params::parse(&line).unwrap().ptlock, lock);
+        }
         for ets2 in [Ets2::Auto, Ets2::Assume, Ets2::Off] {
             let line = format!("ets2={}", ets2.name());
             assert_eq!(Params::parse(&line).unwrap().ets2, ets2);
         }
+    }
+
+    #[test]
+    fn who_asks_for_an_unknown_value_is_told_every_one_that_is_known() {
+        assert_eq!(
+            refusal("ptlock=on"),
+            "lull: unknown PTLOCK 'on'; known: none, global, preempt"
+        );
+        let known = Backend::ALL.map(Backend::name).join(", ");
+        assert_eq!(
+            refusal("backend=on"),
+            format!("lull: unknown BACKEND 'on'; known: {known}")
+        );
     }
 
     #[test]
@@ -427,7 +476,7 @@ mod tests {
 
     #[test]
     fn what_is_shown_can_be_read_back() {
-        let line = "model=token backend=eager debug_pagealloc=off page_poison=on kasan=off rodata=on ets2=off";
+        let line = "model=token backend=eager debug_pagealloc=off page_poison=on kasan=off rodata=on ptlock=global ets2=off";
         let params = Params::parse(line).unwrap();
         assert_eq!(params.to_string(), line);
         assert_eq!(Params::parse(&params.to_string()), Ok(params));
@@ -485,12 +534,12 @@ mod tests {
         assert_eq!(
             refusal("foo=1"),
             "lull: unknown parameter 'foo'; known: model, backend, debug_pagealloc, page_poison, \
-             kasan, rodata, ets2, autorun, monitor"
+             kasan, rodata, ptlock, ets2, autorun, monitor"
         );
         assert_eq!(
             refusal("kasan=on quiet"),
             "lull: unknown parameter 'quiet'; known: model, backend, debug_pagealloc, page_poison, \
-             kasan, rodata, ets2, autorun, monitor"
+             kasan, rodata, ptlock, ets2, autorun, monitor"
         );
         assert_eq!(
             refusal("model=x"),

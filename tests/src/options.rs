@@ -207,6 +207,12 @@ pub const VARIABLES: &[Variable] = &[
         "linear alias of read-only areas: full follows them, on leaves it alone",
     ),
     kernel(
+        "PTLOCK",
+        "none",
+        &["none", "global", "preempt"],
+        "what keeps others out of a lazy section: global is one lock, preempt the CPU alone",
+    ),
+    kernel(
         "ETS2",
         "auto",
         &["auto", "assume", "off"],

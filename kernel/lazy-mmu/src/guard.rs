@@ -36,8 +36,9 @@ pub trait LazyMmu {
     /// Reports a call that the model does not allow; the state is still the old one.
     fn warn(&self, warning: Warning);
 
-    /// Is told of every call once it is through, with the state that it left: for tracing. The
-    /// guards' calls and ignored ones are among them. Does nothing unless implemented.
+    /// Is told of every call once it is through, with the state that it left: for tracing, and for
+    /// what is to last as long as a section does, pauses and all. The guards' calls and ignored
+    /// ones are among them. Does nothing unless implemented.
     #[inline]
     fn observe(&self, _call: Call, _state: LazyMmuState, _transition: Transition) {}
 

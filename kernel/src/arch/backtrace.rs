@@ -161,7 +161,7 @@ impl<S: Stacks + Clone> fmt::Display for Backtrace<S> {
 }
 
 #[cfg(target_os = "none")]
-pub use machine::{ThisCpu, callers, frame, from_frame, from_here, of_exception};
+pub use machine::{ThisCpu, callers, callers_frames, frame, from_frame, from_here, of_exception};
 
 #[cfg(target_os = "none")]
 mod machine {
@@ -221,6 +221,31 @@ mod machine {
             );
         }
         Frame { record, caller }
+    }
+
+    /// The frames of those that have led to the call of the function that this is inlined into, the
+    /// nearest first: that one has to be out of line.
+    #[inline(always)]
+    pub fn callers_frames<const N: usize>() -> [Frame; N] {
+        let mut at = frame();
+        [(); N].map(|()| {
+            // SAFETY: the record of a function that has not returned leads to the one of its
+            // caller (AAPCS64, 6.4.6); the last, which boot made, is of zeros.
+            if at.record != 0 {
+                unsafe {
+                    asm!(
+                        "ldr {record}, [{record}]",
+                        "cbz {record}, 2f",
+                        "ldr {caller}, [{record}, #8]",
+                        "2:",
+                        record = inout(reg) at.record,
+                        caller = inout(reg) at.caller,
+                        options(readonly, nostack, preserves_flags),
+                    );
+                }
+            }
+            at
+        })
     }
 
     /// From the call on of the function whose frame this is; `None` if it has returned, or is not
@@ -286,6 +311,12 @@ pub fn frame() -> Frame {
         record: 0,
         caller: 0,
     }
+}
+
+/// The host has no frames that could be named.
+#[cfg(not(target_os = "none"))]
+pub fn callers_frames<const N: usize>() -> [Frame; N] {
+    [frame(); N]
 }
 
 /// The host has no chain that could be followed.

@@ -2,7 +2,7 @@
 //! memory for tables.
 
 use super::{
-    lazy::{self, Backend, Model},
+    lazy::{self, Backend, Model, PageTableLock},
     page_alloc::OutOfMemory,
     page_table::TableMemory,
 };
@@ -59,6 +59,7 @@ impl Machine {
         lazy::reset();
         let machine = Self { _held: held };
         machine.choose(Model::TwoCounters, Backend::Barriers);
+        assert_eq!(lazy::choose_page_table_lock(PageTableLock::None), Ok(()));
         lazy::count_on_ets2(false);
         machine.has(true, true);
         machine

@@ -4,7 +4,7 @@
 use super::{
     kasan,
     layout::VMALLOC,
-    lazy::{self, Backend, Model},
+    lazy::{self, Backend, Model, PageTableLock},
     linear_map,
     page_alloc::{self, OutOfMemory},
     page_table::TableMemory,
@@ -148,9 +148,14 @@ impl Usage {
     }
 }
 
-/// Another model and backend, until the value is dropped, and every barrier that a CPU without
-/// FEAT_ETS2 needs.
-pub(crate) struct Chosen(Model, Backend, bool);
+/// Another model and backend, until the value is dropped; nothing that keeps others out of sections,
+/// and every barrier that a CPU without FEAT_ETS2 needs.
+pub(crate) struct Chosen {
+    model: Model,
+    backend: Backend,
+    lock: PageTableLock,
+    ets2: bool,
+}
 
 impl Chosen {
     /// Chooses.
@@ -158,17 +163,44 @@ impl Chosen {
     /// # Errors
     /// When a section is open.
     pub(crate) fn new(model: Model, backend: Backend) -> Result<Self, Failure> {
-        let before = Self(lazy::model(), lazy::backend(), lazy::ets2());
+        Self::with_lock(model, backend, PageTableLock::None)
+    }
+
+    /// Chooses what keeps others out as well.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub(crate) fn with_lock(
+        model: Model,
+        backend: Backend,
+        lock: PageTableLock,
+    ) -> Result<Self, Failure> {
+        let before = Self {
+            model: lazy::model(),
+            backend: lazy::backend(),
+            lock: lazy::page_table_lock(),
+            ets2: lazy::ets2(),
+        };
         lazy::choose(model, backend).map_err(|lazy::Busy| trouble("a section is open"))?;
+        change_lock(lock).map_err(|lazy::Busy| trouble("some task has a section open"))?;
         lazy::count_on_ets2(false);
         Ok(before)
     }
 }
 
+/// Changes the lock if it is another: other tasks may be in sections where nothing is to change.
+fn change_lock(lock: PageTableLock) -> Result<(), lazy::Busy> {
+    if lock == lazy::page_table_lock() {
+        return Ok(());
+    }
+    lazy::choose_page_table_lock(lock)
+}
+
 impl Drop for Chosen {
     fn drop(&mut self) {
-        lazy::choose(self.0, self.1).expect("a test closes what it opens");
-        lazy::count_on_ets2(self.2);
+        lazy::choose(self.model, self.backend).expect("a test closes what it opens");
+        change_lock(self.lock).expect("a test ends the tasks that it starts");
+        lazy::count_on_ets2(self.ets2);
     }
 }
 

@@ -8,7 +8,7 @@ use crate::{
     ktest::{Failure, TestResult},
     mm::{
         debug_pagealloc, kasan, layout,
-        lazy::{self, Backend, Model},
+        lazy::{self, Backend, Model, PageTableLock},
         linear_map, page_alloc,
         ptdump::Dump,
         vmalloc,
@@ -110,6 +110,8 @@ kernel_test! { "monitor", unknown_commands_and_arguments_are_refused, {
         ("vmallocinfo 1", "usage"),
         ("model nonsuch", "unknown model 'nonsuch'; known: strict tolerant"),
         ("model strict token", "usage"),
+        ("ptlock nonsuch", "unknown ptlock 'nonsuch'; known: none global preempt"),
+        ("ptlock none global", "usage"),
         ("backend nonsuch", "unknown backend 'nonsuch'; known: eager barriers"),
         ("bench", "usage"),
         ("bench nonsuch", "unknown case 'nonsuch'; known: vmalloc_pair"),
@@ -234,6 +236,7 @@ kernel_test! { "monitor", permissions_are_changed_and_given_back, {
 
 kernel_test! { "monitor", model_and_backend_are_chosen, {
     let before = (lazy::model(), lazy::backend());
+    let lock = lazy::page_table_lock();
     let all = || {
         for model in Model::ALL {
             done(&format!("model {}", model.name()))?;
@@ -243,26 +246,33 @@ kernel_test! { "monitor", model_and_backend_are_chosen, {
             done(&format!("backend {}", backend.name()))?;
             check_eq!(lazy::backend(), backend);
         }
+        for lock in PageTableLock::ALL {
+            done(&format!("ptlock {lock}"))?;
+            check_eq!(lazy::page_table_lock(), lock);
+        }
+        done("ptlock none")?;
         done("model two-counters")?;
         done("backend barriers")?;
         let section = lazy::section();
-        let (model, backend) = expect(&[Rule::SectionLeftOpen], || {
-            (refusal("model strict"), refusal("backend eager"))
+        let refusals = expect(&[Rule::SectionLeftOpen], || {
+            ["model strict", "backend eager", "ptlock global"].map(refusal)
         });
         drop(section);
-        check!(model?.contains("can't be changed now"));
-        check!(backend?.contains("can't be changed now"));
+        for refusal in refusals {
+            check!(refusal?.contains("can't be changed now"));
+        }
         Ok(())
     };
     let result = all();
     check_eq!(lazy::choose(before.0, before.1), Ok(()));
+    check_eq!(lazy::choose_page_table_lock(lock), Ok(()));
     result
 } }
 
 kernel_test! { "monitor", what_only_shows_changes_nothing, {
     let start = area("1")?;
     for line in [
-        "help", "lazy", "model", "backend", "stats", "pages", "vmallocinfo", "ptdump heap",
+        "help", "lazy", "model", "backend", "ptlock", "stats", "pages", "vmallocinfo", "ptdump heap",
         "ptdump 0xffff_8000_4020_0000+64K", "pt 0xffff_8000_4020_0000", "pt 0xffff_ffff_ffff_ffff",
         "",
     ] {

@@ -27,7 +27,7 @@ use command::{Command, List, command, refuse};
 use core::fmt;
 
 /// Every command, as `help` lists them.
-const COMMANDS: [Command; 21] = [
+const COMMANDS: [Command; 22] = [
     command("help", "", &[], "lists the commands", help),
     command(
         "tour",
@@ -56,6 +56,13 @@ const COMMANDS: [Command; 21] = [
         &state::BACKENDS,
         "shows or chooses what a lazy section defers",
         state::backend,
+    ),
+    command(
+        "ptlock",
+        "[NAME]",
+        &state::LOCKS,
+        "shows or chooses what keeps others out of a lazy section",
+        state::ptlock,
     ),
     command(
         "ps",

@@ -1,4 +1,4 @@
-//! The lazy MMU mode, the tasks and the counters: `lazy`, `model`, `backend`, `ps`, `stats`.
+//! The lazy MMU mode, the tasks and the counters: `lazy`, `model`, `backend`, `ptlock`, `ps`, `stats`.
 
 use super::command::{Failed, List, refuse, show};
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
     },
     mm::{
         heap, kasan,
-        lazy::{self, Backend, Busy, Model},
+        lazy::{self, Backend, Busy, Model, PageTableLock},
         page_alloc, vmalloc,
     },
     println,
@@ -40,6 +40,17 @@ pub(super) const BACKENDS: [&str; Backend::ALL.len()] = {
     names
 };
 
+/// The names of what keeps others out of a section.
+pub(super) const LOCKS: [&str; PageTableLock::ALL.len()] = {
+    let mut names = [""; PageTableLock::ALL.len()];
+    let mut i = 0;
+    while i < names.len() {
+        names[i] = PageTableLock::ALL[i].name();
+        i += 1;
+    }
+    names
+};
+
 /// `lazy`.
 pub(super) fn lazy(_: &[&str]) -> Result<(), Failed> {
     show(lazy::describe);
@@ -51,7 +62,7 @@ pub(super) fn model(arguments: &[&str]) -> Result<(), Failed> {
     match arguments {
         [] => println!("{} (known: {})", lazy::model(), List(&MODELS)),
         [name] => match Model::ALL.into_iter().find(|model| model.name() == *name) {
-            Some(model) => choose("model", model, lazy::backend())?,
+            Some(model) => may_change("model", lazy::choose(model, lazy::backend()))?,
             None => return refuse!("unknown model '{name}'; known: {}", List(&MODELS)),
         },
         _ => return Err(Failed::Usage),
@@ -64,7 +75,7 @@ pub(super) fn backend(arguments: &[&str]) -> Result<(), Failed> {
     match arguments {
         [] => println!("{} (known: {})", lazy::backend(), List(&BACKENDS)),
         [name] => match Backend::ALL.into_iter().find(|b| b.name() == *name) {
-            Some(backend) => choose("backend", lazy::model(), backend)?,
+            Some(backend) => may_change("backend", lazy::choose(lazy::model(), backend))?,
             None => return refuse!("unknown backend '{name}'; known: {}", List(&BACKENDS)),
         },
         _ => return Err(Failed::Usage),
@@ -72,12 +83,25 @@ pub(super) fn backend(arguments: &[&str]) -> Result<(), Failed> {
     Ok(())
 }
 
-fn choose(what: &str, model: Model, backend: Backend) -> Result<(), Failed> {
-    match lazy::choose(model, backend) {
+/// `ptlock [NAME]`.
+pub(super) fn ptlock(arguments: &[&str]) -> Result<(), Failed> {
+    match arguments {
+        [] => println!("{} (known: {})", lazy::page_table_lock(), List(&LOCKS)),
+        [name] => match PageTableLock::ALL.into_iter().find(|l| l.name() == *name) {
+            Some(lock) => may_change("ptlock", lazy::choose_page_table_lock(lock))?,
+            None => return refuse!("unknown ptlock '{name}'; known: {}", List(&LOCKS)),
+        },
+        _ => return Err(Failed::Usage),
+    }
+    Ok(())
+}
+
+fn may_change(what: &str, changed: Result<(), Busy>) -> Result<(), Failed> {
+    match changed {
         Ok(()) => Ok(()),
         Err(Busy) => refuse!(
             "the {what} can't be changed now: a lazy section is open or paused, or something is \
-             still put off; see 'lazy'"
+             still put off; see 'lazy' and 'ps'"
         ),
     }
 }
@@ -114,6 +138,11 @@ pub(super) fn stats(_: &[&str]) -> Result<(), Failed> {
         warning::count(),
         kasan::report::count(),
         lazy::queue_full_count(),
+    );
+    println!(
+        "waits for the page-table lock: {} (ptlock={})",
+        lazy::page_table_lock_contended(),
+        lazy::page_table_lock()
     );
     let Stray { spurious, unknown } = interrupt::stray();
     println!("interrupts nobody asked for: {spurious} spurious, {unknown} without a handler");

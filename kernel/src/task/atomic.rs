@@ -13,7 +13,7 @@ use crate::{
     },
     warning,
 };
-use core::{fmt, panic::Location, sync::atomic::Ordering::Relaxed};
+use core::{fmt, iter, panic::Location, sync::atomic::Ordering::Relaxed};
 
 /// Whether the running task may sleep here; if not, that is reported, as something that `what` did.
 ///
@@ -70,7 +70,11 @@ impl fmt::Display for Report {
             return write!(f, "Where the section began was not noted");
         };
         writeln!(f, "The section began at {}:", origin.location)?;
-        match backtrace::from_frame(origin.frame) {
+        // A lazy section is opened by a function that returns: who called it may still be there.
+        let held = task.section_lock.is_held();
+        let opened_by = task.section_lock.opened_by.get().into_iter().flatten();
+        let frames = iter::once(origin.frame).chain(opened_by.filter(|_| held));
+        match frames.filter_map(backtrace::from_frame).next() {
             Some(began) => write!(f, "{began}  (end of both traces)"),
             // The guard was handed on: what its maker's frame held is gone.
             None => write!(f, "  in a function that has returned"),

@@ -11,6 +11,7 @@ pub use irq::IrqLock;
 use super::preempt::{self, Disabled};
 use crate::arch::lock::{Mutex, MutexGuard};
 use core::{
+    mem,
     ops::{Deref, DerefMut},
     sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
@@ -61,6 +62,23 @@ impl<T> SpinLock<T> {
     fn wait(&self) -> MutexGuard<'_, T> {
         self.contended.fetch_add(1, Relaxed);
         self.inner.lock()
+    }
+
+    /// Takes the lock, and waits for it if need be; it is held until [`unlock_kept`](Self::unlock_kept).
+    #[inline(always)]
+    #[track_caller]
+    pub fn lock_and_keep(&self) {
+        mem::forget(self.lock());
+    }
+
+    /// Gives back what [`lock_and_keep`](Self::lock_and_keep) took.
+    ///
+    /// # Safety
+    /// The running task took it so, and uses the data no more.
+    pub unsafe fn unlock_kept(&self) {
+        // SAFETY: the caller's promise.
+        unsafe { self.inner.force_unlock() };
+        preempt::enable_kept();
     }
 
     /// Takes the lock if nobody holds it.
@@ -115,6 +133,18 @@ mod tests {
         assert_eq!(lock.try_lock().map(|held| *held), Some(2));
         assert!(preempt::is_enabled());
         assert_eq!(lock.contended(), 0);
+    }
+
+    #[test]
+    fn a_lock_that_is_kept_outlives_its_guard() {
+        let lock = SpinLock::new(1);
+        lock.lock_and_keep();
+        assert!(lock.try_lock().is_none());
+        assert_eq!(preempt::count(), 1);
+        // SAFETY: it was taken above.
+        unsafe { lock.unlock_kept() };
+        assert_eq!(preempt::count(), 0);
+        assert_eq!(*lock.lock(), 1);
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! | file | what |
 //! |---|---|
 //! | this one | the task, and which one is current |
-//! | `deferred`, `origin` | data that a task holds |
+//! | `deferred`, `section_lock`, `origin` | data that a task holds |
 //! | `queue`, `run_queue`, `sleepers` | lists of tasks |
 //! | `scheduler` | every decision, as data: it executes no instruction |
 //! | `schedule` | its lock, and the switch from one task to another |
@@ -44,6 +44,7 @@ mod run_queue;
 pub mod schedule;
 #[cfg(any(test, target_os = "none"))]
 mod scheduler;
+pub mod section_lock;
 #[cfg(any(test, target_os = "none"))]
 mod sleepers;
 #[cfg(target_os = "none")]
@@ -58,6 +59,7 @@ use core::{
 use deferred::Deferred;
 use lazy_mmu::LazyMmuState;
 use origin::Origin;
+use section_lock::SectionLock;
 use vmsa::VirtAddr;
 
 #[cfg(target_os = "none")]
@@ -83,6 +85,8 @@ pub struct Task {
     pub lazy_mmu_state: Cell<LazyMmuState>,
     /// What was put off until the section ends.
     pub deferred: Deferred,
+    /// What it holds while a section is open.
+    pub section_lock: SectionLock,
     /// How many interrupt handlers this task is under. It is kept in the task, as Linux keeps
     /// preempt_count, since a task that reads a per-CPU variable may have migrated before it looks
     /// at the value.
@@ -181,6 +185,7 @@ impl Task {
         Self {
             lazy_mmu_state: Cell::new(LazyMmuState::new()),
             deferred: Deferred::new(),
+            section_lock: SectionLock::new(),
             interrupt_depth: Cell::new(0),
             address_space: Cell::new(None),
             id,

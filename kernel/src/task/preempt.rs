@@ -56,6 +56,23 @@ fn note(task: &Task, location: &'static Location<'static>) {
     }));
 }
 
+impl Disabled {
+    /// Leaves preemption disabled until [`enable_kept`]: for sections that end in another function
+    /// than they began in.
+    #[inline]
+    pub fn keep(self) {
+        core::mem::forget(self);
+    }
+}
+
+/// Gives back a [`Disabled`] that was [kept](Disabled::keep).
+#[inline]
+pub fn enable_kept() {
+    drop(Disabled {
+        not_send: PhantomData,
+    });
+}
+
 impl Drop for Disabled {
     #[inline]
     fn drop(&mut self) {

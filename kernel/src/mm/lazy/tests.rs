@@ -7,7 +7,7 @@ use super::*;
 use crate::mm::host_tests::{Arena, Machine, Step};
 use crate::mm::page_table::TableMemory;
 use Step::{DsbIsh, DsbIshst, Invalid, Isb, Tlbi, Valid};
-use vmsa::{Attributes, Frame, PageRange, PhysAddr};
+use vmsa::{Attributes, Descriptor, Frame, Level, PageRange, PhysAddr, VirtAddr};
 
 /// A leaf table, and what is stored in it.
 struct Leaves<'a> {
@@ -387,7 +387,9 @@ fn a_report_tells_model_backend_state_and_debt() {
         leaves.map(0);
         let text = line();
         assert!(
-            text.contains("model=two-counters backend=barriers enable=1 pause=0 owed=1"),
+            text.contains(
+                "model=two-counters backend=barriers ptlock=none enable=1 pause=0 owed=1"
+            ),
             "{text}"
         );
     }
@@ -395,7 +397,7 @@ fn a_report_tells_model_backend_state_and_debt() {
     let _handler = task::enter_interrupt();
     let text = line();
     assert!(
-        text.contains("model=tolerant backend=eager active=0 owed=0 in_interrupt=1"),
+        text.contains("model=tolerant backend=eager ptlock=none active=0 owed=0 in_interrupt=1"),
         "{text}"
     );
 }

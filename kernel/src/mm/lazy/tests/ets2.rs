@@ -2,6 +2,7 @@
 //! did.
 
 use super::*;
+use crate::mm::tlb::Removed;
 
 const EXECUTABLE: Attributes = Attributes::KERNEL_TEXT;
 

@@ -1,0 +1,61 @@
+//! Stores that wait: the backend `stores`.
+
+use super::owed::needs_barriers;
+use crate::{
+    arch::entry::Entry,
+    task::{self, deferred::QueuedStore, points::preempt_point},
+};
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use vmsa::Level;
+
+/// Puts a store in the queue; a full queue is drained first, and that is counted.
+pub(super) fn queue(store: QueuedStore) {
+    let queue = &task::current().deferred.stores;
+    if queue.push(store).is_err() {
+        QUEUE_FULL.fetch_add(1, Relaxed);
+        drain();
+        // The queue is empty: there is room.
+        let _ = queue.push(store);
+    }
+    preempt_point();
+}
+
+/// Makes the stores that the current task has queued, in their order. Whoever changes an entry that
+/// is not a live leaf, or needs memory to tell the truth, drains first.
+#[inline]
+pub fn drain() {
+    let task = task::current();
+    // A handler has no business with the queue of the task that it interrupted, which may be half
+    // through this loop. So it may not change an entry that the task has queued: handlers map and
+    // unmap addresses of their own.
+    if task.deferred.stores.is_empty() || task.in_interrupt() {
+        return;
+    }
+    for QueuedStore {
+        entry,
+        va,
+        old,
+        new,
+    } in task.deferred.stores.iter()
+    {
+        entry.store(va, Level::L3, old, new);
+        preempt_point();
+        if needs_barriers(new) {
+            task.deferred.barriers.set(true);
+        }
+    }
+    task.deferred.stores.clear();
+}
+
+/// Whether a store to this entry waits.
+pub(super) fn is_queued(entry: Entry) -> bool {
+    let mut queued = task::current().deferred.stores.iter();
+    queued.any(|store| store.entry == entry)
+}
+
+/// How often a queue was full before its section ended.
+pub fn queue_full_count() -> u64 {
+    QUEUE_FULL.load(Relaxed)
+}
+
+static QUEUE_FULL: AtomicU64 = AtomicU64::new(0);
