@@ -6,6 +6,7 @@ mod interrupt;
 mod oops;
 #[cfg(feature = "oracle")]
 mod oracle;
+mod pages;
 mod smp;
 mod timer;
 mod wx;

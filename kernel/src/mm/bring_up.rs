@@ -319,7 +319,7 @@ fn open(
             for i in 0..pages as usize {
                 start.add(i).write(History::NONE);
             }
-            core::slice::from_raw_parts_mut(start, pages as usize)
+            core::slice::from_raw_parts(start, pages as usize)
         };
         (lowest, histories)
     });

@@ -5,6 +5,13 @@
 //! this is the other end of the circle. Freed pages are filled, then taken out of the linear map,
 //! then flushed from every TLB, and only then free; allocated pages are put back, which needs
 //! barriers but no TLBI, then checked. All pages of one call share one section.
+//!
+//! Interrupt handlers allocate and free, too, and come here inside whatever the task under them has
+//! open. What they store is never queued, and they leave the queue of the task alone. That is sound
+//! because no entry that they can reach is in it: a queued store of the linear map is about pages on
+//! their way from or to a list, in this very task (the end of the section here, or the flush, makes
+//! it before the pages are anywhere else), or about pages that somebody owns. The pages of a handler
+//! are neither: it took them from a list.
 
 #[cfg(target_os = "none")]
 mod ktests;
@@ -15,14 +22,12 @@ use super::{
 };
 use crate::{
     arch::{backtrace, record::span},
-    event,
-    task::{self, lock::SpinLock},
-    warning,
+    event, task, warning,
 };
 use core::{
     fmt,
     panic::Location,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering},
 };
 use spin::Once;
 use vmsa::{Frame, PAGE_SIZE, VirtAddr};
@@ -35,30 +40,74 @@ const POISON_WORD: u64 = u64::from_ne_bytes([POISON; 8]);
 const CALLERS: usize = 4;
 
 /// What happened to a page last, and who did it: 64 bytes, kept with DEBUG_PAGEALLOC alone.
-#[derive(Clone, Copy, Debug)]
+///
+/// No lock guards it: a page whose history is written is on its way from a free list to its owner or
+/// back, and belongs to the call that takes it there. A report may read at any time, and may then
+/// find half of an event and half of the next.
+#[derive(Debug)]
 #[repr(C)]
 pub struct History {
-    allocated: Event,
-    freed: Event,
+    allocated: Slot,
+    freed: Slot,
 }
 
+/// An [`Event`] in a history. Zeros are none.
+#[derive(Debug)]
+#[repr(C)]
+struct Slot {
+    at: AtomicPtr<Location<'static>>,
+    /// Two in a word.
+    callers: [AtomicU64; CALLERS / 2],
+    task: AtomicU64,
+}
+
+impl Slot {
+    #[expect(
+        clippy::declare_interior_mutable_const,
+        reason = "an initial value, copied into each history"
+    )]
+    const EMPTY: Self = Self {
+        at: AtomicPtr::new(core::ptr::null_mut()),
+        callers: [const { AtomicU64::new(0) }; CALLERS / 2],
+        task: AtomicU64::new(0),
+    };
+
+    #[inline]
+    fn enter(&self, event: &Event) {
+        let at = event.at.map_or(core::ptr::null(), core::ptr::from_ref);
+        self.at.store(at.cast_mut(), Ordering::Relaxed);
+        for (slot, two) in self.callers.iter().zip(event.callers.as_chunks::<2>().0) {
+            let two = u64::from(two[0]) | u64::from(two[1]) << 32;
+            slot.store(two, Ordering::Relaxed);
+        }
+        self.task.store(u64::from(event.task), Ordering::Relaxed);
+    }
+
+    fn read(&self) -> Event {
+        let mut callers = [0; CALLERS];
+        for (two, slot) in callers.as_chunks_mut::<2>().0.iter_mut().zip(&self.callers) {
+            let word = slot.load(Ordering::Relaxed);
+            *two = [word as u32, (word >> 32) as u32];
+        }
+        Event {
+            // SAFETY: null, or what `enter` was given: a reference to a static.
+            at: unsafe { self.at.load(Ordering::Relaxed).as_ref() },
+            callers,
+            task: self.task.load(Ordering::Relaxed) as u32,
+        }
+    }
+}
+
+/// What happened to a page, and who did it.
 #[derive(Clone, Copy, Debug)]
 struct Event {
     at: Option<&'static Location<'static>>,
     /// Return addresses, as offsets from the start of the image; 0 ends them.
     callers: [u32; CALLERS],
     task: u32,
-    _reserved: u32,
 }
 
 impl Event {
-    const NONE: Self = Self {
-        at: None,
-        callers: [0; CALLERS],
-        task: 0,
-        _reserved: 0,
-    };
-
     fn now(at: &'static Location<'static>) -> Self {
         let mut callers = [0; CALLERS];
         backtrace::callers(&mut callers);
@@ -66,7 +115,6 @@ impl Event {
             at: Some(at),
             callers,
             task: task::current().id,
-            _reserved: 0,
         }
     }
 
@@ -86,9 +134,13 @@ impl Event {
 
 impl History {
     /// Of a page that nothing has happened to.
+    #[expect(
+        clippy::declare_interior_mutable_const,
+        reason = "an initial value, copied into each history"
+    )]
     pub const NONE: Self = Self {
-        allocated: Event::NONE,
-        freed: Event::NONE,
+        allocated: Slot::EMPTY,
+        freed: Slot::EMPTY,
     };
 }
 
@@ -97,27 +149,33 @@ const _: () = assert!(size_of::<History>() <= 64);
 /// The histories of the frames from the first on.
 struct Histories {
     base: u64,
-    of: &'static mut [History],
+    of: &'static [History],
 }
 
-static HISTORIES: Once<SpinLock<Histories>> = Once::new();
+impl Histories {
+    /// That of a frame, if one is kept.
+    fn get(&self, frame: Frame) -> Option<&'static History> {
+        let index = frame.number().checked_sub(self.base)?;
+        self.of.get(index as usize)
+    }
+}
+
+static HISTORIES: Once<Histories> = Once::new();
 static UNMAPS: AtomicBool = AtomicBool::new(false);
 static POISONS: AtomicBool = AtomicBool::new(false);
 
 /// Turns on what is asked for. With `histories` (one for each frame from `base` on) free pages
 /// leave the linear map, which they must have left already; with `poison` they are filled.
-pub fn install(histories: Option<(Frame, &'static mut [History])>, poison: bool) {
+pub fn install(histories: Option<(Frame, &'static [History])>, poison: bool) {
     UNMAPS.store(histories.is_some(), Ordering::Relaxed);
     POISONS.store(poison, Ordering::Relaxed);
     if UNMAPS.load(Ordering::Relaxed) || poison {
         page_alloc::install(Hooks { allocated, freed });
     }
     if let Some((base, of)) = histories {
-        HISTORIES.call_once(|| {
-            SpinLock::new(Histories {
-                base: base.number(),
-                of,
-            })
+        HISTORIES.call_once(|| Histories {
+            base: base.number(),
+            of,
         });
     }
 }
@@ -131,7 +189,7 @@ pub fn is_on() -> bool {
 fn allocated(pages: Pages<'_>, at: &'static Location<'static>) {
     if UNMAPS.load(Ordering::Relaxed) {
         let _span = span("debug_pagealloc_map_pages");
-        remember(pages, |history, event| history.allocated = event, at);
+        remember(pages, |history| &history.allocated, at);
         linear_map::set_direct_map_valid(pages, true);
     }
     // A page that was never freed holds whatever memory held at reset: nothing to check.
@@ -154,7 +212,7 @@ fn freed(pages: Pages<'_>, at: &'static Location<'static>) {
     }
     if UNMAPS.load(Ordering::Relaxed) {
         let _span = span("debug_pagealloc_unmap_pages");
-        remember(pages, |history, event| history.freed = event, at);
+        remember(pages, |history| &history.freed, at);
         linear_map::set_direct_map_valid(pages, false);
     }
 }
@@ -192,44 +250,34 @@ fn check_poison(frame: Frame) {
 }
 
 /// Enters an event into the history of each page.
-fn remember(pages: Pages<'_>, enter: impl Fn(&mut History, Event), at: &'static Location<'static>) {
+fn remember(pages: Pages<'_>, slot: impl Fn(&History) -> &Slot, at: &'static Location<'static>) {
     let Some(histories) = HISTORIES.get() else {
         return;
     };
     let event = Event::now(at);
-    let mut histories = histories.lock();
-    let base = histories.base;
     for (first, count) in pages.runs() {
-        for number in first.number()..first.number() + count {
-            if let Some(history) = number
-                .checked_sub(base)
-                .and_then(|i| histories.of.get_mut(i as usize))
-            {
-                enter(history, event);
-            }
-        }
+        let start = first.number().wrapping_sub(histories.base) as usize;
+        // RAM and the histories of it begin and end at the same frames.
+        let of = histories.of.get(start..start + count as usize);
+        of.into_iter()
+            .flatten()
+            .for_each(|history| slot(history).enter(&event));
     }
 }
 
 /// The numbers of the frames whose history is kept, if any is.
 pub fn known() -> Option<core::ops::Range<u64>> {
-    let histories = HISTORIES.get()?.lock();
+    let histories = HISTORIES.get()?;
     Some(histories.base..histories.base + histories.of.len() as u64)
 }
 
 /// Says what is known of a page: who allocated and who freed it last, and from where.
 pub fn describe(frame: Frame, out: &mut dyn fmt::Write) -> fmt::Result {
-    let history = HISTORIES.get().and_then(|histories| {
-        // A report of a crash must not wait for a lock that the crashed code holds.
-        let histories = histories.try_lock()?;
-        let index = frame.number().checked_sub(histories.base)?;
-        histories.of.get(index as usize).copied()
-    });
-    match history {
+    match HISTORIES.get().and_then(|histories| histories.get(frame)) {
         None => writeln!(out, "  no history is kept of page {:#x}", frame.number()),
         Some(history) => {
-            history.allocated.describe("allocated", out)?;
-            history.freed.describe("freed", out)
+            history.allocated.read().describe("allocated", out)?;
+            history.freed.read().describe("freed", out)
         }
     }
 }

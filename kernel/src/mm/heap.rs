@@ -69,6 +69,14 @@ impl Growing {
             Ok(())
         });
         mapped.unwrap_or_else(|error| unreachable!("the heap's tables were prepared: {error}"));
+        // Whoever uses these pages on another CPU gets to them by way of the lock or of a pointer that
+        // was handed over, so its access comes after the stores of the entries. It may fault all the
+        // same, without FEAT_ETS2: the CPU may have looked the address up ahead of time, and hold on
+        // to that until it synchronises (`ISB`). There is none behind the lock: a pointer may come
+        // another way than through here, so one would have to stand wherever a CPU takes anything
+        // from another. The fault is tolerated instead (`arch/abort.rs`: it looks again, issues the
+        // DSB ISHST, and the exception return is the ISB). It needs a stack to do so, and no stack
+        // lies in the heap.
         event!(Access {
             va: range.start(),
             access: event::Access::Write,

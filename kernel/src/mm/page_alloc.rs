@@ -36,7 +36,10 @@ pub type PageList = list::PageList<'static>;
 pub type BlockList = buddy::BlockList<'static>;
 #[cfg(feature = "oracle")]
 use crate::event;
-use core::{panic::Location, sync::atomic::Ordering::Relaxed};
+use core::{
+    panic::Location,
+    sync::atomic::{AtomicU8, Ordering::Relaxed},
+};
 use map::State;
 use spin::Once;
 use vmsa::Frame;
@@ -92,6 +95,20 @@ static HOOKS: Once<Hooks> = Once::new();
 /// Installs the hooks; the first call counts.
 pub fn install(hooks: Hooks) {
     HOOKS.call_once(|| hooks);
+    SPECIAL.fetch_or(HOOKED, Relaxed);
+}
+
+/// What a call for a single page has to do beyond handing it over: nothing, mostly, and one look
+/// says so.
+static SPECIAL: AtomicU8 = AtomicU8::new(0);
+/// There are [`Hooks`].
+const HOOKED: u8 = 1;
+/// A failure was asked for.
+const FAILING: u8 = 2;
+
+#[inline(always)]
+fn is_special() -> bool {
+    SPECIAL.load(Relaxed) != 0
 }
 
 /// Free and managed pages.
@@ -118,20 +135,52 @@ pub fn stats() -> Stats {
 /// # Errors
 /// [`OutOfMemory`] when no block is large enough, or `order` is above [`MAX_ORDER`].
 #[track_caller]
-#[inline]
+#[inline(always)]
 pub fn allocate(order: u8) -> Result<Frame, OutOfMemory> {
-    injected_failure()?;
-    let frame = if order == 0 {
-        memory::take_page(memory::map().ok_or(OutOfMemory)?)?
+    let caller = Location::caller();
+    if order == 0 {
+        allocate_page(caller)
     } else {
-        memory::take_block(order)?
-    };
+        allocate_block(order, caller)
+    }
+}
+
+#[inline(never)]
+fn allocate_page(caller: &'static Location<'static>) -> Result<Frame, OutOfMemory> {
+    let special = is_special();
+    if special {
+        injected_failure()?;
+    }
+    let frame = memory::take_page()?;
     #[cfg(feature = "oracle")]
-    tell_allocated(Pages::Block(frame, order));
-    if let Some(hooks) = HOOKS.get() {
-        (hooks.allocated)(Pages::Block(frame, order), Location::caller());
+    tell_allocated(Pages::Block(frame, 0));
+    if special {
+        call_allocated(Pages::Block(frame, 0), caller);
     }
     Ok(frame)
+}
+
+fn allocate_block(order: u8, caller: &'static Location<'static>) -> Result<Frame, OutOfMemory> {
+    injected_failure()?;
+    let frame = memory::take_block(order)?;
+    #[cfg(feature = "oracle")]
+    tell_allocated(Pages::Block(frame, order));
+    call_allocated(Pages::Block(frame, order), caller);
+    Ok(frame)
+}
+
+/// Has pages made ready for their user.
+fn call_allocated(pages: Pages<'_>, caller: &'static Location<'static>) {
+    if let Some(hooks) = HOOKS.get() {
+        (hooks.allocated)(pages, caller);
+    }
+}
+
+/// Has pages put away.
+fn call_freed(pages: Pages<'_>, caller: &'static Location<'static>) {
+    if let Some(hooks) = HOOKS.get() {
+        (hooks.freed)(pages, caller);
+    }
 }
 
 /// Allocates `count` single pages, or none.
@@ -141,14 +190,12 @@ pub fn allocate(order: u8) -> Result<Frame, OutOfMemory> {
 #[track_caller]
 pub fn allocate_list(count: u64) -> Result<PageList, OutOfMemory> {
     injected_failure()?;
-    let list = memory::take_list(memory::map().ok_or(OutOfMemory)?, count)?;
+    let list = memory::take_list(count)?;
     #[cfg(feature = "oracle")]
     tell_allocated(Pages::List(&list));
     // Of no pages the hooks would flush nothing, with all barriers.
-    if let Some(hooks) = HOOKS.get()
-        && count > 0
-    {
-        (hooks.allocated)(Pages::List(&list), Location::caller());
+    if count > 0 {
+        call_allocated(Pages::List(&list), Location::caller());
     }
     Ok(list)
 }
@@ -156,12 +203,14 @@ pub fn allocate_list(count: u64) -> Result<PageList, OutOfMemory> {
 /// A list without pages, to give pages up to. `None` before [`open`].
 #[inline]
 pub fn empty_list() -> Option<PageList> {
-    memory::map().map(PageList::new)
+    let map = memory::map();
+    (!map.meta.is_empty()).then(|| PageList::new(map))
 }
 
 /// A list without blocks. `None` before [`open`].
 pub fn empty_blocks() -> Option<BlockList> {
-    memory::map().map(BlockList::new)
+    let map = memory::map();
+    (!map.meta.is_empty()).then(|| BlockList::new(map))
 }
 
 /// Makes single pages of an allocated block, each to be freed on its own.
@@ -169,9 +218,7 @@ pub fn empty_blocks() -> Option<BlockList> {
 /// # Errors
 /// What is wrong with the call; nothing has changed.
 pub fn split(frame: Frame, order: u8) -> Result<(), FreeError> {
-    memory::map()
-        .ok_or(FreeError::Reserved)?
-        .split(frame, order)
+    memory::map().split(frame, order)
 }
 
 /// Gives back the block of 2^`order` pages that starts at `frame`.
@@ -179,29 +226,60 @@ pub fn split(frame: Frame, order: u8) -> Result<(), FreeError> {
 /// # Errors
 /// What is wrong with the call; it is reported, and the allocator is as it was.
 #[track_caller]
-#[inline]
+#[inline(always)]
 pub fn free(frame: Frame, order: u8) -> Result<(), FreeError> {
-    let map = memory::map().ok_or(FreeError::Reserved)?;
-    let index = match map.retire(frame, order) {
-        Ok(index) => index,
-        Err(error) => {
-            report(frame, order, error, Location::caller());
-            return Err(error);
-        }
+    let caller = Location::caller();
+    if order == 0 {
+        free_page(frame, caller)
+    } else {
+        free_block(frame, order, caller)
+    }
+}
+
+#[inline(never)]
+fn free_page(frame: Frame, caller: &'static Location<'static>) -> Result<(), FreeError> {
+    let map = memory::map();
+    let (index, meta) = match map.retire(frame, 0) {
+        Ok(retired) => retired,
+        Err(error) => return refuse(frame, 0, error, caller),
     };
-    // From here to its list the block is nobody's: it can't be allocated, and a second free of it
-    // is refused.
-    if let Some(hooks) = HOOKS.get() {
-        (hooks.freed)(Pages::Block(frame, order), Location::caller());
+    // From here to its list the page is nobody's: it can't be allocated, and a second free of it is
+    // refused.
+    if is_special() {
+        call_freed(Pages::Block(frame, 0), caller);
     }
     #[cfg(feature = "oracle")]
-    tell_freed(Pages::Block(frame, order));
-    if order == 0 {
-        memory::give_page(map, index);
-    } else {
-        memory::give_block(frame, order);
-    }
+    tell_freed(Pages::Block(frame, 0));
+    memory::give_page(index, meta);
     Ok(())
+}
+
+fn free_block(
+    frame: Frame,
+    order: u8,
+    caller: &'static Location<'static>,
+) -> Result<(), FreeError> {
+    if let Err(error) = memory::map().retire(frame, order) {
+        return refuse(frame, order, error, caller);
+    }
+    call_freed(Pages::Block(frame, order), caller);
+    #[cfg(feature = "oracle")]
+    tell_freed(Pages::Block(frame, order));
+    memory::give_block(frame, order);
+    Ok(())
+}
+
+/// Reports a free that is refused.
+#[cold]
+#[inline(never)]
+fn refuse(
+    frame: Frame,
+    order: u8,
+    error: FreeError,
+    caller: &Location<'_>,
+) -> Result<(), FreeError> {
+    report(frame, order, error, caller);
+    Err(error)
 }
 
 /// Appends a page to a list that will be given back. A page that can't be taken is reported and
@@ -219,15 +297,12 @@ pub fn give_up(list: &mut PageList, frame: Frame) -> Result<(), FreeError> {
 /// Gives back the pages of a list.
 #[track_caller]
 pub fn free_list(list: PageList) {
-    let Some(map) = memory::map() else { return };
-    if let Some(hooks) = HOOKS.get()
-        && list.count() > 0
-    {
-        (hooks.freed)(Pages::List(&list), Location::caller());
+    if list.count() > 0 {
+        call_freed(Pages::List(&list), Location::caller());
     }
     #[cfg(feature = "oracle")]
     tell_freed(Pages::List(&list));
-    memory::give_list(map, &list);
+    memory::give_list(&list);
 }
 
 /// Tells the oracle of pages that have left the free lists: before the hooks, which change the
@@ -270,7 +345,7 @@ pub fn is_free(frame: Frame) -> bool {
 
 /// What the block is that a frame lies in; `None` for one that the allocator was never given.
 pub fn block_of(frame: Frame) -> Option<BlockState> {
-    Some(match memory::map()?.state_of(frame)? {
+    Some(match memory::map().state_of(frame)? {
         State::Free | State::Listed => BlockState::Free,
         State::Allocated | State::Retired | State::Body => BlockState::InUse,
     })
@@ -279,7 +354,7 @@ pub fn block_of(frame: Frame) -> Option<BlockState> {
 /// Notes that the contents of `pages` are the poison pattern. They are the caller's, on their way
 /// from or to the free lists: no lock is needed.
 pub fn mark_poisoned(pages: Pages<'_>) {
-    let Some(map) = memory::map() else { return };
+    let map = memory::map();
     for index in pages.frames().filter_map(|frame| map.index(frame)) {
         map.meta[index].poisoned.store(true, Relaxed);
     }
@@ -288,7 +363,7 @@ pub fn mark_poisoned(pages: Pages<'_>) {
 /// Calls `check` for each of `pages` that holds the poison pattern, as far as anyone has said, and
 /// notes that they do not any more. They are the caller's, as for [`mark_poisoned`].
 pub fn for_each_poisoned(pages: Pages<'_>, mut check: impl FnMut(Frame)) {
-    let Some(map) = memory::map() else { return };
+    let map = memory::map();
     for frame in pages.frames() {
         let poisoned = map.index(frame).map(|index| &map.meta[index].poisoned);
         if let Some(poisoned) = poisoned
@@ -312,6 +387,7 @@ fn report(frame: Frame, order: u8, error: FreeError, caller: &Location<'_>) {
 
 /// Failures for tests: the allocations that are still to come before one fails.
 mod injection {
+    use super::{FAILING, SPECIAL};
     use core::sync::atomic::{AtomicU64, Ordering};
 
     /// 0: off. Otherwise one more than the number of calls that still succeed.
@@ -320,6 +396,10 @@ mod injection {
     /// Lets `calls` allocations pass and fails the one after them; `None` stops that.
     pub fn fail_after(calls: Option<u64>) {
         COUNTDOWN.store(calls.map_or(0, |n| n + 1), Ordering::Relaxed);
+        match calls {
+            Some(_) => SPECIAL.fetch_or(FAILING, Ordering::Relaxed),
+            None => SPECIAL.fetch_and(!FAILING, Ordering::Relaxed),
+        };
     }
 
     /// Whether a failure is still to come.

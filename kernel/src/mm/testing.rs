@@ -77,7 +77,7 @@ pub(crate) fn recorded<R>(action: impl FnOnce() -> R) -> Result<(Vec<Event>, R),
 ///
 /// # Errors
 /// As [`recorded`].
-pub(super) fn make_room() -> Result<(), Failure> {
+pub(crate) fn make_room() -> Result<(), Failure> {
     let first = recorded(|| ())?;
     let second = recorded(|| ())?;
     drop((first, second));

@@ -15,7 +15,7 @@
 use super::{
     buddy::Buddy,
     list::PageList,
-    map::{Map, NONE, State},
+    map::{Map, NONE, PageMeta, State},
 };
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -36,8 +36,7 @@ impl Stack {
     };
 
     #[inline(always)]
-    fn push(&mut self, map: Map<'_>, index: usize) {
-        let meta = &map.meta[index];
+    fn push(&mut self, index: usize, meta: &PageMeta) {
         meta.set(State::Listed, 0);
         meta.next.store(self.first, Relaxed);
         self.first = index as u32;
@@ -46,12 +45,13 @@ impl Stack {
 
     /// The page on top, in nobody's list: its state is the caller's to set.
     #[inline(always)]
-    fn pop(&mut self, map: Map<'_>) -> Option<usize> {
+    fn pop<'a>(&mut self, map: Map<'a>) -> Option<(usize, &'a PageMeta)> {
         // NONE is no page's index: one comparison is for the end and for the bounds.
         let index = self.first as usize;
-        self.first = map.meta.get(index)?.next.load(Relaxed);
+        let meta = map.meta.get(index)?;
+        self.first = meta.next.load(Relaxed);
         self.count -= 1;
-        Some(index)
+        Some((index, meta))
     }
 }
 
@@ -77,17 +77,17 @@ impl CpuList {
     /// Hands out the page that came last, as allocated.
     #[inline(always)]
     pub(super) fn pop(&mut self, map: Map<'_>) -> Option<usize> {
-        let index = self.used.pop(map)?;
-        map.meta[index].set(State::Allocated, 0);
+        let (index, meta) = self.used.pop(map)?;
+        meta.set(State::Allocated, 0);
         Some(index)
     }
 
     /// Takes a retired page, if there is room.
     #[inline(always)]
-    pub(super) fn push(&mut self, map: Map<'_>, index: usize) -> bool {
+    pub(super) fn push(&mut self, index: usize, meta: &PageMeta) -> bool {
         let room = self.used.count < BATCH;
         if room {
-            self.used.push(map, index);
+            self.used.push(index, meta);
         }
         room
     }
@@ -115,7 +115,7 @@ impl CpuList {
         for (start, end) in pages.runs().indices() {
             (start..end)
                 .rev()
-                .for_each(|index| self.used.push(map, index));
+                .for_each(|index| self.used.push(index, &map.meta[index]));
         }
     }
 
@@ -138,7 +138,7 @@ impl CpuList {
 }
 
 fn drain<'a>(stack: &mut Stack, map: Map<'a>, buddy: &mut Buddy<'a>) {
-    while let Some(index) = stack.pop(map) {
+    while let Some((index, _)) = stack.pop(map) {
         buddy.release_index(index, 0);
     }
 }

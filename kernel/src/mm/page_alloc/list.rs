@@ -77,7 +77,7 @@ impl<'a> PageList<'a> {
     /// Why it can't be taken; nothing has changed.
     #[inline(always)]
     pub fn give_up(&mut self, frame: Frame) -> Result<(), FreeError> {
-        let index = self.map.retire(frame, 0)?;
+        let (index, _) = self.map.retire(frame, 0)?;
         self.append(index, 1);
         Ok(())
     }

@@ -104,7 +104,7 @@ pub(super) struct Map<'a> {
     pub(super) base: u64,
 }
 
-impl Map<'_> {
+impl<'a> Map<'a> {
     #[inline(always)]
     pub(super) fn index(&self, frame: Frame) -> Option<usize> {
         // A frame below the base becomes an index beyond all.
@@ -118,18 +118,22 @@ impl Map<'_> {
             .expect("frames of the metadata are physical frames")
     }
 
-    /// Takes a block out of use: its index.
+    /// Takes a block out of use: the index of its first page, and what is known of that.
     ///
     /// A compare-exchange, since two frees of one block may come at the same time: one is refused.
     /// It orders nothing: what its owner did to the block is ordered before its next use by the lock
     /// of the list that it comes to lie in.
     #[inline(always)]
-    pub(super) fn retire(&self, frame: Frame, order: u8) -> Result<usize, FreeError> {
+    pub(super) fn retire(
+        &self,
+        frame: Frame,
+        order: u8,
+    ) -> Result<(usize, &'a PageMeta), FreeError> {
         let index = self.index(frame).ok_or(FreeError::Reserved)?;
         let (old, new) = (head(State::Allocated, order), head(State::Retired, order));
         let meta = &self.meta[index];
         match meta.head.compare_exchange(old, new, Relaxed, Relaxed) {
-            Ok(_) => Ok(index),
+            Ok(_) => Ok((index, meta)),
             Err(_) => Err(self.why_not(frame, index, order)),
         }
     }

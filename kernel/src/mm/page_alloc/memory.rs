@@ -15,11 +15,13 @@ use super::{
     cpu_list::CpuList,
     error::OutOfMemory,
     list::PageList,
-    map::{Map, State},
+    map::{Map, PageMeta, State},
 };
 use crate::{arch::cpu, task::lock::IrqLock};
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use spin::Once;
+use core::{
+    ptr::NonNull,
+    sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering::Relaxed},
+};
 use vmsa::Frame;
 
 /// On a line of its own: a CPU writes to its list all the time.
@@ -29,7 +31,11 @@ struct Line(IrqLock<CpuList>);
 static LISTS: [Line; cpu::MAX_CPUS] = [const { Line(IrqLock::new(CpuList::EMPTY)) }; cpu::MAX_CPUS];
 static BUDDY: IrqLock<Buddy<'static>> = IrqLock::new(Buddy::EMPTY);
 /// What is known of the pages: for what needs no lock.
-static MAP: Once<Map<'static>> = Once::new();
+static MAP: Published = Published {
+    meta: AtomicPtr::new(NonNull::dangling().as_ptr()),
+    pages: AtomicUsize::new(0),
+    base: AtomicU64::new(0),
+};
 /// Pages that the buddy system was given.
 static MANAGED: AtomicU64 = AtomicU64::new(0);
 
@@ -37,17 +43,35 @@ static MANAGED: AtomicU64 = AtomicU64::new(0);
 /// instructions then.
 const BLOCKS: u32 = 64;
 
-/// Opens the allocator.
+/// A [`Map`] that is written once, and read without asking whether it has been: before, it is about
+/// no pages.
+struct Published {
+    meta: AtomicPtr<PageMeta>,
+    pages: AtomicUsize,
+    base: AtomicU64,
+}
+
+/// Opens the allocator. Only once, in bring-up, before there are other CPUs and handlers: what it
+/// stores needs no order then.
 pub fn open(buddy: Buddy<'static>) {
+    let map = buddy.map();
+    MAP.base.store(map.base, Relaxed);
+    MAP.meta.store(map.meta.as_ptr().cast_mut(), Relaxed);
+    MAP.pages.store(map.meta.len(), Relaxed);
     MANAGED.store(buddy.managed_pages(), Relaxed);
-    MAP.call_once(|| buddy.map());
     *BUDDY.lock() = buddy;
 }
 
-/// What is known of the pages; `None` before [`open`].
+/// What is known of the pages; nothing of any before [`open`].
 #[inline(always)]
-pub fn map() -> Option<Map<'static>> {
-    MAP.get().copied()
+pub fn map() -> Map<'static> {
+    let (meta, pages) = (MAP.meta.load(Relaxed), MAP.pages.load(Relaxed));
+    Map {
+        // SAFETY: no elements at a dangling pointer, or the slice that `open` was given, for good:
+        // it stored the one and the other when nothing else could come in between.
+        meta: unsafe { core::slice::from_raw_parts(meta, pages) },
+        base: MAP.base.load(Relaxed),
+    }
 }
 
 /// How many pages the allocator was given.
@@ -104,49 +128,48 @@ pub fn drain() {
 
 /// Takes a single page.
 #[inline(always)]
-pub fn take_page(map: Map<'static>) -> Result<Frame, OutOfMemory> {
+pub fn take_page() -> Result<Frame, OutOfMemory> {
+    let map = map();
+    // A statement of its own: the lock is free behind it.
     let listed = mine().lock().pop(map);
-    let index = match listed {
-        Some(index) => index,
-        None => take_page_slow(map)?,
-    };
-    Ok(map.frame(index))
+    match listed {
+        Some(index) => Ok(map.frame(index)),
+        None => take_page_slow(),
+    }
 }
 
 #[cold]
 #[inline(never)]
-fn take_page_slow(map: Map<'static>) -> Result<usize, OutOfMemory> {
+fn take_page_slow() -> Result<Frame, OutOfMemory> {
+    let map = map();
     let refilled = {
         let mut list = mine().lock();
         list.refill(map, || BUDDY.lock());
         list.pop(map)
     };
     match refilled {
-        Some(index) => Ok(index),
-        None => {
-            let frame = after_drain(|buddy| buddy.allocate(0))?;
-            map.index(frame).ok_or(OutOfMemory)
-        }
+        Some(index) => Ok(map.frame(index)),
+        None => after_drain(|buddy| buddy.allocate(0)),
     }
 }
 
 /// Takes in a retired page.
 #[inline(always)]
-pub fn give_page(map: Map<'static>, index: usize) {
-    let full = !mine().lock().push(map, index);
+pub fn give_page(index: usize, meta: &PageMeta) {
+    let full = !mine().lock().push(index, meta);
     if full {
-        give_page_slow(map, index);
+        give_page_slow(index, meta);
     }
 }
 
 #[cold]
 #[inline(never)]
-fn give_page_slow(map: Map<'static>, index: usize) {
+fn give_page_slow(index: usize, meta: &PageMeta) {
     let mut list = mine().lock();
     // Another task, or a handler, may have made room meanwhile.
-    if !list.push(map, index) {
-        list.make_room(map, || BUDDY.lock());
-        list.push(map, index);
+    if !list.push(index, meta) {
+        list.make_room(map(), || BUDDY.lock());
+        list.push(index, meta);
     }
 }
 
@@ -163,7 +186,8 @@ pub fn give_block(frame: Frame, order: u8) {
 
 /// Takes `count` single pages, or none.
 #[inline]
-pub fn take_list(map: Map<'static>, count: u64) -> Result<PageList<'static>, OutOfMemory> {
+pub fn take_list(count: u64) -> Result<PageList<'static>, OutOfMemory> {
+    let map = map();
     let mut list = PageList::new(map);
     if count <= FEW {
         take_few(map, count, &mut list);
@@ -213,12 +237,13 @@ fn take_many(count: u64, list: &mut PageList<'static>) -> Result<(), OutOfMemory
 
 /// Takes in the pages of a list, in use until now or given up.
 #[inline]
-pub fn give_list(map: Map<'static>, list: &PageList<'static>) {
+pub fn give_list(list: &PageList<'static>) {
     if list.count() > FEW {
         return give_list_back(list);
     }
+    let map = map();
     for (start, end) in list.runs().indices() {
-        (start..end).for_each(|index| give_page(map, index));
+        (start..end).for_each(|index| give_page(index, &map.meta[index]));
     }
 }
 

@@ -41,11 +41,11 @@ impl<'a> Memory<'a> {
     }
 
     fn free(&mut self, cpu: usize, frame: Frame) -> Result<(), FreeError> {
-        let index = self.map.retire(frame, 0)?;
+        let (index, _) = self.map.retire(frame, 0)?;
         let list = &mut self.lists[cpu];
-        if !list.push(self.map, index) {
+        if !list.push(index, &self.map.meta[index]) {
             list.make_room(self.map, || self.buddy.borrow_mut());
-            assert!(list.push(self.map, index));
+            assert!(list.push(index, &self.map.meta[index]));
         }
         Ok(())
     }
@@ -125,7 +125,10 @@ fn a_page_in_a_list_is_nobodys() {
         memory.free(0, page).unwrap();
         assert_eq!(memory.map.state_of(page), Some(State::Listed));
         assert_eq!(memory.free(1, page), Err(FreeError::DoubleFree));
-        assert_eq!(memory.map.retire(page, 3), Err(FreeError::DoubleFree));
+        assert_eq!(
+            memory.map.retire(page, 3).err(),
+            Some(FreeError::DoubleFree)
+        );
         // Its neighbours do not merge with it.
         memory.lists[0].drain(memory.map, &mut memory.buddy.borrow_mut());
         assert_eq!(memory.map.state_of(page), Some(State::Free));
