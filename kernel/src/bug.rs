@@ -93,6 +93,8 @@ bugs! {
     StaleReadback = "stale-readback",
     /// The guard page of an area is mapped.
     GuardMapped = "guard-mapped",
+    /// A frame becomes executable without the cache sequence for what was written to it.
+    NoCacheSequence = "no-cache-sequence",
 }
 
 /// Whether this boot has that bug.

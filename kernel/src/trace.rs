@@ -29,6 +29,29 @@ pub enum Barrier {
     Isb,
 }
 
+/// An instruction of cache maintenance that `arch::cache` can issue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CacheOp {
+    /// `DC CVAU`: the line of this address is clean to the point of unification.
+    DcCvau(VirtAddr),
+    /// `IC IVAU`: the line of this address is gone from the instruction caches of the inner-shareable
+    /// domain.
+    IcIvau(VirtAddr),
+    /// `IC IALLUIS`: so are all lines.
+    IcIalluis,
+}
+
+impl fmt::Display for CacheOp {
+    /// As the manual writes it, with the address.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DcCvau(va) => write!(f, "DC CVAU {va}"),
+            Self::IcIvau(va) => write!(f, "IC IVAU {va}"),
+            Self::IcIalluis => f.write_str("IC IALLUIS"),
+        }
+    }
+}
+
 /// What happened.
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
@@ -49,6 +72,8 @@ pub enum Kind {
     Barrier(Barrier),
     /// A TLB invalidation was issued.
     Tlbi(Operation),
+    /// An instruction of cache maintenance was issued. It is not counted.
+    Cache(CacheOp),
     /// A lazy MMU call returned: the state it left, what it asked of the architecture, what it
     /// complained of.
     Lazy {
@@ -120,7 +145,7 @@ impl Counters {
             Kind::Barrier(Barrier::Isb) => Some(&self.isb),
             Kind::Barrier(_) => Some(&self.dsb),
             Kind::Tlbi(_) => Some(&self.tlbi),
-            Kind::Lazy { .. } | Kind::Enter(_) | Kind::Leave(_) => None,
+            Kind::Cache(_) | Kind::Lazy { .. } | Kind::Enter(_) | Kind::Leave(_) => None,
         }
     }
 }
@@ -195,7 +220,7 @@ impl Counts {
                 Kind::Barrier(Barrier::Isb) => counts.isb += 1,
                 Kind::Barrier(_) => counts.dsb += 1,
                 Kind::Tlbi(_) => counts.tlbi += 1,
-                Kind::Lazy { .. } | Kind::Enter(_) | Kind::Leave(_) => {}
+                Kind::Cache(_) | Kind::Lazy { .. } | Kind::Enter(_) | Kind::Leave(_) => {}
             }
         }
         counts

@@ -51,7 +51,7 @@ pub(super) fn count(kind: &Kind) {
         Kind::Barrier(Barrier::Isb) => add_one!(isb),
         Kind::Barrier(_) => add_one!(dsb),
         Kind::Tlbi(_) => add_one!(tlbi),
-        Kind::Lazy { .. } | Kind::Enter(_) | Kind::Leave(_) => {}
+        Kind::Cache(_) | Kind::Lazy { .. } | Kind::Enter(_) | Kind::Leave(_) => {}
     }
 }
 

@@ -8,6 +8,7 @@
 //! above ask of the CPU.
 
 pub mod barrier;
+pub mod cache;
 pub mod entry;
 pub mod lock;
 pub mod record;
@@ -15,9 +16,6 @@ pub mod tlbi;
 
 #[cfg(target_os = "none")]
 mod abort;
-#[cfg(target_os = "none")]
-pub mod cache;
-
 #[cfg(target_os = "none")]
 mod counters;
 #[cfg(target_os = "none")]

@@ -98,7 +98,7 @@ fn call_tree(events: &[Event], model: Model) {
                     w = 50 - indent.min(50)
                 );
             }
-            Kind::Store { .. } | Kind::Barrier(_) | Kind::Tlbi(_) => {}
+            Kind::Store { .. } | Kind::Barrier(_) | Kind::Tlbi(_) | Kind::Cache(_) => {}
         }
     }
 }

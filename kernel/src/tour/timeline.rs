@@ -65,6 +65,7 @@ fn words(event: &Event, model: Model) -> String {
         }
         Kind::Barrier(barrier) => name(barrier).into(),
         Kind::Tlbi(operation) => format!("{operation}"),
+        Kind::Cache(operation) => format!("{operation}"),
         Kind::Lazy {
             call, state, arch, ..
         } => {

@@ -30,7 +30,7 @@ const PLAIN: &[(&str, &str)] = &[("CPU", "cortex-a57")];
 const MAX: &[(&str, &str)] = &[("CPU", "max")];
 
 /// Every bug, in the order of `kernel/src/bug.rs`.
-pub const ROWS: [Row; 30] = [
+pub const ROWS: [Row; 31] = [
     Row {
         name: "no-dsb",
         what: "DSB ISHST; ISB without the DSB: a walk need not see the store",
@@ -270,6 +270,14 @@ pub const ROWS: [Row; 30] = [
         options: DEFAULTS,
         commands: "test vmalloc.a_guard_page_is_behind_every_area",
         catcher: Test("vmalloc.a_guard_page_is_behind_every_area"),
+    },
+    Row {
+        name: "no-cache-sequence",
+        what: "a frame becomes executable without the cache sequence for what was written to it",
+        history: "",
+        options: DEFAULTS,
+        commands: "test cache.publishing_is_the_architectures_sequence",
+        catcher: Test("cache.publishing_is_the_architectures_sequence"),
     },
 ];
 

@@ -55,6 +55,8 @@ fn translated(kind: &Traced) -> Option<Kind> {
         },
         Traced::Barrier(kind) => Kind::Barrier(barrier(kind)),
         Traced::Tlbi(operation) => Kind::Tlbi(tlbi(operation)),
+        // It judges translations alone.
+        Traced::Cache(_) => return None,
         // `mm::lazy` tells of those, in the words of the model at hand.
         Traced::Lazy { .. } | Traced::Enter(_) | Traced::Leave(_) => return None,
     })
