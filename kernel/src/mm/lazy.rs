@@ -38,7 +38,7 @@ use flush::flush_pending;
 pub use lazy_mmu::{
     ArchCall, Call, LazyMmu, LazyMmuState, Model, Pause, Section, Token, Transition, Warning,
 };
-pub use lock::{page_table_lock_contended, page_table_lock_is_held};
+pub use lock::{page_table_lock_contended, page_table_lock_is_held, page_table_lock_waited};
 use owed::emit_barriers;
 pub use owed::settle;
 pub use queue::{drain, queue_full_count};

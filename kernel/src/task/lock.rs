@@ -9,7 +9,10 @@ mod irq;
 pub use irq::IrqLock;
 
 use super::preempt::{self, Disabled};
-use crate::arch::lock::{Mutex, MutexGuard};
+use crate::arch::{
+    lock::{Mutex, MutexGuard},
+    time,
+};
 use core::{
     mem,
     ops::{Deref, DerefMut},
@@ -21,6 +24,8 @@ use core::{
 pub struct SpinLock<T> {
     /// How often somebody had to wait.
     contended: AtomicU64,
+    /// For how long altogether, in ticks of the clock.
+    waited: AtomicU64,
     inner: Mutex<T>,
 }
 
@@ -38,6 +43,7 @@ impl<T> SpinLock<T> {
     pub const fn new(data: T) -> Self {
         Self {
             contended: AtomicU64::new(0),
+            waited: AtomicU64::new(0),
             inner: Mutex::new(data),
         }
     }
@@ -61,7 +67,10 @@ impl<T> SpinLock<T> {
     #[inline(never)]
     fn wait(&self) -> MutexGuard<'_, T> {
         self.contended.fetch_add(1, Relaxed);
-        self.inner.lock()
+        let since = time::now();
+        let inner = self.inner.lock();
+        self.waited.fetch_add(time::now() - since, Relaxed);
+        inner
     }
 
     /// Takes the lock, and waits for it if need be; it is held until [`unlock_kept`](Self::unlock_kept).
@@ -97,6 +106,12 @@ impl<T> SpinLock<T> {
     #[must_use]
     pub fn contended(&self) -> u64 {
         self.contended.load(Relaxed)
+    }
+
+    /// For how long everybody who found it held waited, in ticks of the clock.
+    #[must_use]
+    pub fn waited(&self) -> u64 {
+        self.waited.load(Relaxed)
     }
 }
 

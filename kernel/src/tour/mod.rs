@@ -5,6 +5,7 @@
 
 mod barriers;
 mod catch;
+mod contention;
 mod hazards;
 mod history;
 mod interrupt;
@@ -37,7 +38,7 @@ pub struct Scene {
 }
 
 /// Every scene, in the order of the tour.
-pub const SCENES: [Scene; 10] = [
+pub const SCENES: [Scene; 11] = [
     Scene {
         name: "layout",
         shows: "the address space as it is mapped, and that no frame is writable and executable",
@@ -87,6 +88,11 @@ pub const SCENES: [Scene; 10] = [
         name: "interrupt",
         shows: "a timer interrupt that maps a page inside someone's open section",
         run: interrupt::run,
+    },
+    Scene {
+        name: "contention",
+        shows: "one lock around every section, against none: who waits for whom",
+        run: contention::run,
     },
 ];
 

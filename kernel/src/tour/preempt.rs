@@ -14,7 +14,7 @@ use crate::{
     arch::{cpu, fixup},
     mm::{
         layout::SCRATCH,
-        lazy::{self, Backend},
+        lazy::{self, Backend, PageTableLock},
         linear_map,
         stack::spawn_on,
     },
@@ -40,7 +40,11 @@ pub(super) fn run() -> Result<(), Trouble> {
     let _slices = schedule::no_slices();
     task::migrate_to(0).map_err(failed)?;
     let there = cpu::others().next().unwrap_or(0);
-    let result = preempted(&scratch, there);
+    let result = if lazy::page_table_lock() == PageTableLock::None {
+        preempted(&scratch, there)
+    } else {
+        kept(&scratch)
+    };
     task::unpin();
     result
 }
@@ -110,6 +114,20 @@ fn preempted(scratch: &Scratch, there: usize) -> Result<(), Trouble> {
             "The section was moved to CPU {there}: it ends there, and its barriers are issued there."
         );
     }
+    Ok(())
+}
+
+/// What `PTLOCK=global` and `PTLOCK=preempt` have instead: nobody is preempted in a section, whatever
+/// is due.
+fn kept(scratch: &Scratch) -> Result<(), Trouble> {
+    let section = lazy::section();
+    let (preempted, ..) = store(scratch, FIRST, Action::Preempt)?;
+    drop(section);
+    ensure!(!preempted, "it was preempted in its section");
+    println!(
+        "PTLOCK={} keeps the section on its CPU until it ends: whoever is due waits for that.",
+        lazy::page_table_lock()
+    );
     Ok(())
 }
 

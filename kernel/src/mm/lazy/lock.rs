@@ -28,6 +28,12 @@ pub fn page_table_lock_contended() -> u64 {
     LOCK.contended()
 }
 
+/// For how long sections waited for it, all of them together, in ticks of the clock.
+#[must_use]
+pub fn page_table_lock_waited() -> u64 {
+    LOCK.waited()
+}
+
 /// Whether the lock of all kernel page tables is held, by whomever, at this moment.
 #[must_use]
 pub fn page_table_lock_is_held() -> bool {
