@@ -40,7 +40,9 @@ pub enum Kind {
         /// What it held before.
         old: Descriptor,
     },
-    /// An entry was read.
+    /// An entry was read. If it is a link, the task has the address of the table from this read,
+    /// and so of the entries that it stores there: each comes after what the read saw. (An address
+    /// dependency; it goes with the task, through registers and memory, to other CPUs.)
     EntryRead(Entry),
     /// A barrier.
     Barrier(Barrier),

@@ -10,11 +10,10 @@ pub use memory::Memory;
 
 use crate::{
     MAX_CPUS,
-    clock::Fact,
     event::{Event, Frames, Kind},
     ordering::Ordering,
     pool::Pool,
-    record::{Live, Stale, Task},
+    record::{Live, NewTable, Stale, Stamp, Task},
     rule::Rule,
     violation::Violation,
 };
@@ -43,9 +42,6 @@ pub struct Stats {
     pub digest: u64,
 }
 
-/// How many tables may be zeroed and not linked yet.
-const NEW_TABLES: usize = 128;
-
 /// The judge of a sequence of events.
 #[derive(Debug)]
 pub struct Oracle<'m> {
@@ -55,8 +51,8 @@ pub struct Oracle<'m> {
     /// Translations that a TLB may still hold, by address and by output.
     stale: Pool<'m, Stale>,
     tasks: &'m mut [Task],
-    /// Tables that were zeroed and are not linked yet: where, and when.
-    new_tables: [Option<(PhysAddr, Fact)>; NEW_TABLES],
+    /// Tables that were zeroed and are not linked yet.
+    new_tables: &'m mut [NewTable],
     linear_map: Option<PageRange>,
     /// A bit for each CPU that takes part.
     online: u32,
@@ -79,6 +75,7 @@ impl<'m> Oracle<'m> {
             cpus,
             variables,
             tasks,
+            new_tables,
             live,
             live_heads,
             stale,
@@ -89,7 +86,7 @@ impl<'m> Oracle<'m> {
             live: Pool::new(live, live_heads),
             stale: Pool::new(stale, stale_heads),
             tasks,
-            new_tables: [None; NEW_TABLES],
+            new_tables,
             linear_map: None,
             online: 0,
             asid: [0; MAX_CPUS],
@@ -135,8 +132,8 @@ impl<'m> Oracle<'m> {
             return self.memory_full();
         }
         match event.kind {
-            // Nothing is concluded from what an entry read as.
-            Kind::Online | Kind::EntryRead(_) | Kind::Tcr(_) => None,
+            Kind::Online | Kind::Tcr(_) => None,
+            Kind::EntryRead(entry) => self.entry_read(event, entry),
             Kind::Snapshot(entry) => self.snapshot(event, entry),
             Kind::LinearMap(range) => {
                 self.linear_map = Some(range);
@@ -148,7 +145,7 @@ impl<'m> Oracle<'m> {
             }
             Kind::TableAllocated(table) => {
                 let zeroed = self.order.store(cpu);
-                self.new_table(table, zeroed)
+                self.new_table(table, Stamp::new(event, zeroed))
             }
             Kind::TableFreed(table) => self.table_freed(event, table),
             Kind::Store { entry, old } => self.store(event, entry, old),

@@ -109,7 +109,10 @@ pub(crate) struct Live {
     /// The store that made it valid.
     pub made_valid: Stamp,
     pub asid: u16,
-    _pad: [u8; 6],
+    /// The levels, a bit each, of the links that its task had read, and whose tables so led it to
+    /// this entry: the store comes after the stores of those links.
+    pub found_by: u8,
+    _pad: [u8; 5],
     links: [Link; 2],
 }
 
@@ -120,7 +123,8 @@ impl Live {
             value: entry.value.bits(),
             made_valid,
             asid: entry.asid,
-            _pad: [0; 6],
+            found_by: 0,
+            _pad: [0; 5],
             links: Zeroable::zeroed(),
         }
     }
@@ -291,6 +295,56 @@ impl Record for Stale {
     }
 }
 
+/// A table that was zeroed and is not linked yet.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct NewTable {
+    pub address: u64,
+    /// When; number 0 where there is no table.
+    pub zeroed: Stamp,
+}
+
+impl NewTable {
+    /// No table.
+    pub const NONE: Self = Self {
+        address: 0,
+        zeroed: Stamp {
+            time: 0,
+            number: 0,
+            task: 0,
+            cpu: 0,
+            class: 0,
+            _pad: [0; 2],
+        },
+    };
+
+    pub fn new(table: PhysAddr, zeroed: Stamp) -> Self {
+        let address = table.as_u64();
+        Self { address, zeroed }
+    }
+
+    pub fn is_none(&self) -> bool {
+        self.zeroed.number == 0
+    }
+
+    pub fn is(&self, table: PhysAddr) -> bool {
+        !self.is_none() && self.address == table.as_u64()
+    }
+}
+
+/// A link that a task has read, and whose store its CPU knows of by that alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct LinkRead {
+    /// Its [`address_key`]; 0 for none.
+    pub key: u64,
+    pub value: u64,
+    pub asid: u64,
+}
+
+/// Links that a task may have read and not stored behind yet: those of a few walks.
+pub(crate) const LINKS_READ: usize = 8;
+
 /// What a task has open, and what it stored since it was last guaranteed visible.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
@@ -299,7 +353,9 @@ pub(crate) struct Task {
     pub sections: u8,
     pub pauses: u8,
     used: u8,
-    _pad: u8,
+    next_link: u8,
+    /// The links that it has read last.
+    links_read: [LinkRead; LINKS_READ],
     /// The last store of the task that made a leaf valid, by CPU; number 0 for none.
     pub stored: [u64; crate::MAX_CPUS],
     /// The same for leaves that can be executed.
@@ -319,5 +375,29 @@ impl Task {
 
     pub fn is_free(&self) -> bool {
         self.used == 0
+    }
+
+    /// The last read of the link at `key`.
+    pub fn link_read(&self, key: u64, asid: u16) -> Option<&LinkRead> {
+        self.links_read
+            .iter()
+            .find(|read| read.key == key && read.asid == u64::from(asid))
+    }
+
+    /// Remembers a read in the place of an earlier one of the same link, or of the oldest.
+    pub fn remember_link(&mut self, read: LinkRead) {
+        self.forget_link(read.key, read.asid as u16);
+        let slot = usize::from(self.next_link) % LINKS_READ;
+        self.links_read[slot] = read;
+        self.next_link = self.next_link.wrapping_add(1);
+    }
+
+    /// Forgets what the task knew of the link at `key`.
+    pub fn forget_link(&mut self, key: u64, asid: u16) {
+        for read in &mut self.links_read {
+            if read.key == key && read.asid == u64::from(asid) {
+                *read = Zeroable::zeroed();
+            }
+        }
     }
 }

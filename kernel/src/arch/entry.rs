@@ -75,4 +75,34 @@ impl Entry {
             new,
         });
     }
+
+    /// Stores `new` if the entry still holds `old`: a store like any other for the record and for
+    /// whoever must see it, and nothing at all otherwise.
+    ///
+    /// # Errors
+    /// What the entry holds instead. Whoever goes on to the table that it links to has its address
+    /// from this read, as from [`load`](Self::load).
+    #[inline]
+    pub fn compare_exchange(
+        self,
+        va: VirtAddr,
+        level: Level,
+        old: Descriptor,
+        new: Descriptor,
+    ) -> Result<(), Descriptor> {
+        #[cfg(feature = "oracle")]
+        let _masked = super::cpu::mask_interrupts();
+        // Relaxed, as every access here: that it is one access is all that is asked of it.
+        self.slot
+            .compare_exchange(old.bits(), new.bits(), Ordering::Relaxed, Ordering::Relaxed)
+            .map_err(Descriptor::from_bits)?;
+        emit(Kind::Store {
+            entry: self.pa,
+            va,
+            level,
+            old,
+            new,
+        });
+        Ok(())
+    }
 }

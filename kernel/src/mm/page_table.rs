@@ -5,6 +5,13 @@
 //! nothing allocates inside a section, and there is one pair of barriers a call. (Linux opens a
 //! section a table, since it makes the tables as it goes.)
 //!
+//! There is no lock. Whoever changes leaves owns their addresses: nobody else stores to these
+//! entries. A table may be missed by the owners of several addresses at once, so a link is made by
+//! compare-exchange: one of them wins, and the others go on with its table. (Linux takes
+//! `init_mm.page_table_lock` there.) A table of leaves is removed only by the owner of all its 2 MiB
+//! ([`huge`]), and the others never: a walk over addresses that its caller owns a page of, in each
+//! such 2 MiB, meets none that goes away.
+//!
 //! How table pages are had and reached differs between bring-up, the running kernel and host tests:
 //! [`TableMemory`].
 
@@ -18,14 +25,10 @@ use crate::{
     arch::{barrier, entry::Entry},
     bug::{Bug, planted},
     event,
-    task::lock::SpinLock,
+    task::points::preempt_point,
 };
-use core::fmt;
+use core::{fmt, slice};
 use vmsa::{Descriptor, Frame, Kind, Level, PTRS_PER_TABLE, PageRange, PhysAddr, VirtAddr};
-
-/// Held while tables are linked: areas of two CPUs, or of a task and the one that preempted it, may
-/// lack the same one (`init_mm.page_table_lock` in Linux).
-static LINKS: SpinLock<()> = SpinLock::new(());
 
 /// How table pages are had and reached.
 pub trait TableMemory {
@@ -163,8 +166,8 @@ impl<M: TableMemory> PageTable<M> {
         range: PageRange,
         change: impl FnMut(&Leaf) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        self.prepare(range)?;
-        self.apply_to_existing_page_range(range, change)
+        let first = self.prepare_and_find(range)?;
+        self.change_in_section(range, Some(first), change)
     }
 
     /// As [`apply_to_page_range`](Self::apply_to_page_range), but makes no tables: addresses
@@ -178,10 +181,22 @@ impl<M: TableMemory> PageTable<M> {
         range: PageRange,
         change: impl FnMut(&Leaf) -> Result<(), Error>,
     ) -> Result<(), Error> {
+        self.change_in_section(range, None, change)
+    }
+
+    /// Changes the leaves of `range` in a section of its own. `first` is the table of the first of
+    /// them, where it is known.
+    #[inline]
+    fn change_in_section(
+        &self,
+        range: PageRange,
+        first: Option<Frame>,
+        change: impl FnMut(&Leaf) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         // Dropped on every way out: an error can't leave the section open (Linux's `fea18c686320`
         // mended one that did).
         let section = lazy::section();
-        let result = self.change_leaves(&section, range, change);
+        let result = self.change_leaves_from(&section, range, first, change);
         if planted(Bug::NoDisable) && result.is_err() {
             core::mem::forget(section);
         }
@@ -197,11 +212,23 @@ impl<M: TableMemory> PageTable<M> {
     #[inline]
     pub fn change_leaves(
         &self,
+        section: &lazy::Section<'_, lazy::Current>,
+        range: PageRange,
+        change: impl FnMut(&Leaf) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.change_leaves_from(section, range, None, change)
+    }
+
+    /// As [`change_leaves`](Self::change_leaves), where the table of the first leaf may be known.
+    #[inline]
+    fn change_leaves_from(
+        &self,
         _section: &lazy::Section<'_, lazy::Current>,
         range: PageRange,
+        first: Option<Frame>,
         mut change: impl FnMut(&Leaf) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        self.for_each_leaf_table(range, |table, first, count, va| {
+        self.for_each_leaf_table(range, first, |table, first, count, va| {
             self.refuse_contiguous(table, first, count, va)?;
             for (i, index) in (first..first + count).enumerate() {
                 change(&Leaf {
@@ -320,7 +347,23 @@ impl<M: TableMemory> PageTable<M> {
         self.prepare_down_to(Level::L3, range)
     }
 
+    /// Makes the tables that `range` needs and does not have, and finds the table of its first leaf.
+    /// Where nothing is missing and one table has all of `range`, that takes one descent, and whoever
+    /// goes on to change the leaves needs no other.
+    #[inline]
+    fn prepare_and_find(&mut self, range: PageRange) -> Result<Frame, Error> {
+        let (first, last) = (range.start(), range.last_byte());
+        if first.as_u64() >> Level::L2.shift() == last.as_u64() >> Level::L2.shift()
+            && let Some(table) = self.leaf_table(first)?
+        {
+            return Ok(table);
+        }
+        self.prepare(range)?;
+        self.leaf_table(first)?.ok_or(Error::NotMapped(first))
+    }
+
     /// Makes the missing tables of every level up to `leaf`, whose entries are to be the leaves.
+    #[cold]
     fn prepare_down_to(&mut self, leaf: Level, range: PageRange) -> Result<(), Error> {
         let mut at = range.start();
         loop {
@@ -342,12 +385,12 @@ impl<M: TableMemory> PageTable<M> {
                 barrier::dsb_ishst();
                 // Links are never queued, and come after whatever is.
                 lazy::drain();
-                let linked = {
-                    let _lock = LINKS.lock();
-                    self.link_missing(leaf, at, next.unwrap_or(range.last_byte()), frames)
-                };
-                // Somebody else may have linked some since they were counted.
-                let left = &frames[linked..];
+                let mut spare = frames.iter();
+                let last = next.map_or(range.last_byte(), |next| next - 1);
+                let linked = self.link_missing(leaf, at, last, &mut spare);
+                // Others may have linked some since they were counted. A page that nothing links to
+                // is known to nobody.
+                let left = spare.as_slice();
                 if !left.is_empty() {
                     #[cfg(feature = "oracle")]
                     for frame in left {
@@ -355,6 +398,7 @@ impl<M: TableMemory> PageTable<M> {
                     }
                     self.memory.free(left);
                 }
+                linked?;
             }
             match next {
                 None => return Ok(()),
@@ -414,26 +458,56 @@ impl<M: TableMemory> PageTable<M> {
     }
 
     /// The table that the entry of `table` for `va` links to.
+    ///
+    /// Another CPU may have linked it a moment ago, and nothing but this load says so. There is no
+    /// barrier, for all that goes on from here has its address from what was loaded: an address
+    /// dependency, which orders the load before it (DDI 0487, B2.3, "Dependency-ordered-before").
+    /// - A load from the table comes after the link was stored, and so after the zeroes, which a
+    ///   DSB ISHST put before the link.
+    /// - A store of a leaf does, too. Hence the DSB ISHST behind that store, here or wherever the
+    ///   task is by then, makes both complete, and no walk that sees the leaf is without the link:
+    ///   `10-MIGR-SPLIT-STLR--LDAR-x`, Forbidden, where acquire semantics order what the address
+    ///   orders here.
+    ///
+    /// In Rust a relaxed load promises less. The compiler could only lose the dependency by knowing
+    /// the address from elsewhere, and it is compared with nothing.
     #[inline]
     fn next_table(&self, table: Frame, level: Level, va: VirtAddr) -> Result<Option<Frame>, Error> {
-        let entry = self.memory.entry(table, level.index(va)).load();
-        match entry.kind(level) {
-            Kind::Table(next) => Ok(Some(Frame::containing(next))),
-            Kind::Invalid if entry.is_none() => Ok(None),
+        let entry = self.memory.entry(table, level.index(va));
+        Self::linked(entry, entry.load(), level, va)
+    }
+
+    /// The table that `entry`, which was read as `value`, links to.
+    #[inline]
+    fn linked(
+        _entry: Entry,
+        value: Descriptor,
+        level: Level,
+        va: VirtAddr,
+    ) -> Result<Option<Frame>, Error> {
+        match value.kind(level) {
+            Kind::Table(next) => {
+                event!(EntryRead(_entry.told(
+                    va.align_down(level.bytes()),
+                    level,
+                    value
+                )));
+                Ok(Some(Frame::containing(next)))
+            }
+            Kind::Invalid if value.is_none() => Ok(None),
             _ => Err(Error::Block(va)),
         }
     }
 
-    /// Links `frames`, zeroed, where tables are missing between `first` and `last`. `count_missing`
-    /// counted as many; gives back how many still were. [`LINKS`] is held.
+    /// Links tables of `spare`, zeroed, where some are missing between `first` and `last`.
+    /// `count_missing` counted as many; others may have linked theirs since.
     fn link_missing(
-        &mut self,
+        &self,
         leaf: Level,
         first: VirtAddr,
         last: VirtAddr,
-        frames: &[Frame],
-    ) -> usize {
-        let mut linked = 0;
+        spare: &mut slice::Iter<'_, Frame>,
+    ) -> Result<(), Error> {
         let mut at = first;
         loop {
             let mut table = self.root;
@@ -441,19 +515,9 @@ impl<M: TableMemory> PageTable<M> {
             while level < leaf
                 && let Some(below) = level.next()
             {
-                let entry = self.memory.entry(table, level.index(at));
-                let old = entry.load();
-                table = match old.kind(level) {
-                    Kind::Table(next) => Frame::containing(next),
-                    _ => {
-                        let Some(frame) = frames.get(linked) else {
-                            return linked;
-                        };
-                        linked += 1;
-                        let va = at.align_down(level.bytes());
-                        entry.store(va, level, old, Descriptor::table(frame.start()));
-                        *frame
-                    }
+                table = match self.next_table(table, level, at)? {
+                    Some(next) => next,
+                    None => self.link(table, level, at, spare)?,
                 };
                 level = below;
             }
@@ -462,17 +526,47 @@ impl<M: TableMemory> PageTable<M> {
                 .checked_add(Level::L2.bytes())
             {
                 Some(next) if next <= last => at = next,
-                _ => return linked,
+                _ => return Ok(()),
             }
+        }
+    }
+
+    /// Links the next table of `spare` at the entry of `table` for `va`, which was found empty, or
+    /// finds the one that somebody else has linked there since: then none is taken.
+    fn link(
+        &self,
+        table: Frame,
+        level: Level,
+        va: VirtAddr,
+        spare: &mut slice::Iter<'_, Frame>,
+    ) -> Result<Frame, Error> {
+        let new = *spare.as_slice().first().ok_or(Error::OutOfMemory)?;
+        let entry = self.memory.entry(table, level.index(va));
+        preempt_point();
+        let installed = entry.compare_exchange(
+            va.align_down(level.bytes()),
+            level,
+            Descriptor::INVALID,
+            Descriptor::table(new.start()),
+        );
+        match installed {
+            Ok(()) => {
+                spare.next();
+                Ok(new)
+            }
+            // Nobody puts a block over addresses of ours.
+            Err(found) => Self::linked(entry, found, level, va)?.ok_or(Error::Block(va)),
         }
     }
 
     /// Calls `visit` for each leaf table that maps a part of `range`: table, first index, number of
     /// entries, address of the first. Where a table is missing, its addresses are passed over.
+    /// `known` is the first one, where it has been found already.
     #[inline]
     fn for_each_leaf_table(
         &self,
         range: PageRange,
+        mut known: Option<Frame>,
         mut visit: impl FnMut(Frame, usize, usize, VirtAddr) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let mut at = range.start();
@@ -480,7 +574,11 @@ impl<M: TableMemory> PageTable<M> {
         while pages > 0 {
             let first = Level::L3.index(at);
             let count = (PTRS_PER_TABLE - first).min(usize::try_from(pages).unwrap_or(usize::MAX));
-            if let Some(table) = self.leaf_table(at)? {
+            let table = match known.take() {
+                Some(table) => Some(table),
+                None => self.leaf_table(at)?,
+            };
+            if let Some(table) = table {
                 visit(table, first, count, at)?;
             }
             pages -= count as u64;

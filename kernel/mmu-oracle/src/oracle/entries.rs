@@ -4,7 +4,7 @@ use super::Oracle;
 use crate::{
     event::{Access, Entry, Event},
     pool::By,
-    record::{Live, Stale, Stamp, address_key, is_cacheable},
+    record::{LinkRead, Live, NewTable, Stale, Stamp, address_key, is_cacheable},
     rule::Rule,
     violation::{Past, Violation, What},
 };
@@ -90,18 +90,78 @@ impl Oracle<'_> {
             _ => self.made_valid(event, entry, fact),
         };
         violation = violation.or(joined).or(stored);
-        let made_valid = match known {
-            Some(live) if was && change.is_one_store() => live.made_valid,
+        let (made_valid, found_by) = match known {
+            Some(live) if was && change.is_one_store() => (live.made_valid, live.found_by),
             // Valid before the first event.
             None if was && change.is_one_store() => {
-                Stamp::new(event, self.order.before_everything(event.cpu))
+                let before = self.order.before_everything(event.cpu);
+                (Stamp::new(event, before), 0)
             }
-            _ => stamp,
+            _ => (stamp, self.found_by(event, entry)),
         };
-        match self.live.insert(Live::new(entry, made_valid)) {
+        let mut live = Live::new(entry, made_valid);
+        live.found_by = found_by;
+        match self.live.insert(live) {
             Ok(()) => violation,
             Err(_) => violation.or(self.memory_full()),
         }
+    }
+
+    /// A task has read an entry. Of a link whose store is not ordered before what its CPU does, it
+    /// knows by this alone; of anything else nothing is concluded.
+    pub(super) fn entry_read(&mut self, event: &Event, entry: Entry) -> Option<Violation> {
+        let Entry {
+            va, level, asid, ..
+        } = entry;
+        let Kind::Table(_) = entry.value.kind(level) else {
+            return None;
+        };
+        // Whoever stored it may not have told yet: then it is not known here.
+        let seen = self.find_live(va, level, asid).is_some_and(|slot| {
+            let live = self.live.get(slot);
+            let made_valid = live.made_valid.fact();
+            live.value() == entry.value
+                && self
+                    .order
+                    .is_visible(event.cpu, made_valid, Access::Execute)
+        });
+        let read = LinkRead {
+            key: address_key(va, level),
+            value: entry.value.bits(),
+            asid: u64::from(asid),
+        };
+        let Some(task) = self.task(event) else {
+            return self.memory_full();
+        };
+        if seen {
+            task.forget_link(read.key, asid);
+        } else {
+            task.remember_link(read);
+        }
+        None
+    }
+
+    /// The levels of the links above an entry that its task has read before it stored the entry.
+    fn found_by(&mut self, event: &Event, entry: Entry) -> u8 {
+        let Entry {
+            va, level, asid, ..
+        } = entry;
+        let mut found_by = 0;
+        for above in LEVELS.into_iter().filter(|above| *above < level) {
+            let key = address_key(va, above);
+            let Some(read) = self
+                .task(event)
+                .and_then(|task| task.link_read(key, asid).copied())
+            else {
+                continue;
+            };
+            // A link that was replaced since is not the one that was read.
+            let is_it = self
+                .find_live(va, above, asid)
+                .is_none_or(|slot| self.live.get(slot).value().bits() == read.value);
+            found_by |= u8::from(is_it) << above.as_u8();
+        }
+        found_by
     }
 
     /// What a table that is unlinked maps is mapped no more: each of its entries that is still valid
@@ -130,12 +190,9 @@ impl Oracle<'_> {
 
     /// A table's zeroes must be ordered before the store that links it.
     fn link(&mut self, event: &Event, table: PhysAddr) -> Option<Violation> {
-        let new = self
-            .new_tables
-            .iter_mut()
-            .find(|new| new.is_some_and(|(new, _)| new == table))?;
-        let (_, zeroed) = new.take()?;
-        (!self.order.is_before_stores(event.cpu, zeroed))
+        let new = self.new_tables.iter_mut().find(|new| new.is(table))?;
+        let NewTable { zeroed, .. } = core::mem::replace(new, NewTable::NONE);
+        (!self.order.is_before_stores(event.cpu, zeroed.fact()))
             .then(|| Violation::new(Rule::TableNotZeroed, event))
     }
 
@@ -199,8 +256,11 @@ impl Oracle<'_> {
     ) -> Option<Violation> {
         let cpu = event.cpu;
         let asid = self.asid[usize::from(cpu)];
-        // A link that may not be seen matters if something is mapped behind it.
-        let mut unseen = None;
+        // A link that may not be seen matters if something is mapped behind it, and if whoever
+        // mapped it had not found it by reading the link: a walk that is guaranteed to see the leaf
+        // sees what the store of the leaf came after (`10-MIGR-SPLIT-STLR--LDAR-x`, where the flag
+        // stands for the link, and acquire semantics for the dependency).
+        let mut unseen = [None; LEVELS.len()];
         for level in LEVELS {
             let key = address_key(va, level);
             let live = self.find_live(va, level, asid);
@@ -223,15 +283,22 @@ impl Oracle<'_> {
             if let Some(slot) = live {
                 let Live { made_valid, .. } = *self.live.get(slot);
                 let value = self.live.get(slot).value();
-                if unseen.is_none() && !self.order.is_visible(cpu, made_valid.fact(), access) {
-                    unseen = Some((
+                if !self.order.is_visible(cpu, made_valid.fact(), access) {
+                    unseen[usize::from(level.as_u8())] = Some((
                         slot,
                         Past::of(made_valid, What::MadeValid(va, level, value)),
                     ));
                 }
-                if let Some((slot, past)) = unseen
-                    && value.is_leaf(level)
-                {
+                if !value.is_leaf(level) {
+                    continue;
+                }
+                if unseen[usize::from(level.as_u8())].is_none() {
+                    let found_by = self.live.get(slot).found_by;
+                    for (above, unseen) in unseen.iter_mut().enumerate() {
+                        unseen.take_if(|_| found_by & 1 << above != 0);
+                    }
+                }
+                if let Some((slot, past)) = unseen.into_iter().flatten().next() {
                     let before = self.order.before_everything(cpu);
                     self.live.get_mut(slot).made_valid = Stamp::new(event, before);
                     return Some(Violation::new(Rule::NotVisible, event).because(past));

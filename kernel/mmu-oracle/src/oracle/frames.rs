@@ -2,10 +2,9 @@
 
 use super::Oracle;
 use crate::{
-    clock::Fact,
     event::{Event, Frames, Window},
     pool::By,
-    record::{Output, frame_key},
+    record::{NewTable, Output, Stamp, frame_key},
     rule::Rule,
     violation::{Past, Violation, What},
 };
@@ -57,16 +56,15 @@ impl Oracle<'_> {
     }
 
     /// A page was zeroed, to become a table.
-    pub(super) fn new_table(&mut self, table: PhysAddr, zeroed: Fact) -> Option<Violation> {
-        let known = |new: &Option<(PhysAddr, Fact)>| new.is_some_and(|(new, _)| new == table);
+    pub(super) fn new_table(&mut self, table: PhysAddr, zeroed: Stamp) -> Option<Violation> {
         let slot = self
             .new_tables
             .iter()
-            .position(known)
-            .or_else(|| self.new_tables.iter().position(Option::is_none));
+            .position(|new| new.is(table))
+            .or_else(|| self.new_tables.iter().position(NewTable::is_none));
         match slot {
             Some(slot) => {
-                self.new_tables[slot] = Some((table, zeroed));
+                self.new_tables[slot] = NewTable::new(table, zeroed);
                 None
             }
             None => self.memory_full(),
@@ -75,12 +73,11 @@ impl Oracle<'_> {
 
     /// These pages are no tables that wait for their link.
     pub(super) fn forget_new_tables(&mut self, frames: Frames) {
-        for new in &mut self.new_tables {
-            let is = |(table, _): &mut (PhysAddr, Fact)| {
-                let distance = table.as_u64().checked_sub(frames.first.as_u64());
-                distance.is_some_and(|bytes| bytes / PAGE_SIZE < frames.count)
-            };
-            new.take_if(is);
+        for new in self.new_tables.iter_mut().filter(|new| !new.is_none()) {
+            let distance = new.address.checked_sub(frames.first.as_u64());
+            if distance.is_some_and(|bytes| bytes / PAGE_SIZE < frames.count) {
+                *new = NewTable::NONE;
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use crate::{
     MAX_CPUS,
     ordering::{Cpu, Variable},
-    record::{Live, Stale, Task},
+    record::{Live, NewTable, Stale, Task},
 };
 use bytemuck::{Pod, Zeroable, cast_slice_mut};
 
@@ -15,6 +15,8 @@ pub struct Memory<'m> {
 
 /// Tasks that can be told apart at one time.
 const TASKS: usize = 64;
+/// Tables that may be zeroed and not linked yet.
+const NEW_TABLES: usize = 128;
 /// Synchronisation variables that can be told apart.
 const VARIABLES: usize = 256;
 /// Words of a live entry with its links, and of half a stale translation with its.
@@ -27,6 +29,7 @@ pub(super) struct Parts<'m> {
     pub cpus: &'m mut [Cpu],
     pub variables: &'m mut [Variable],
     pub tasks: &'m mut [Task],
+    pub new_tables: &'m mut [NewTable],
     pub live: &'m mut [Live],
     pub live_heads: [&'m mut [u32]; 2],
     pub stale: &'m mut [Stale],
@@ -45,7 +48,8 @@ impl<'m> Memory<'m> {
     pub const fn words_for(pages: usize) -> usize {
         (MAX_CPUS * size_of::<Cpu>()
             + VARIABLES * size_of::<Variable>()
-            + TASKS * size_of::<Task>())
+            + TASKS * size_of::<Task>()
+            + NEW_TABLES * size_of::<NewTable>())
             / 8
             + SLACK
             + pages * WORDS_A_PAGE
@@ -56,11 +60,13 @@ impl<'m> Memory<'m> {
         let cpus = take(&mut rest, MAX_CPUS);
         let variables = take(&mut rest, VARIABLES);
         let tasks = take(&mut rest, TASKS);
+        let new_tables = take(&mut rest, NEW_TABLES);
         let pages = rest.len().saturating_sub(SLACK) / WORDS_A_PAGE;
         Parts {
             cpus,
             variables,
             tasks,
+            new_tables,
             live: take(&mut rest, pages),
             live_heads: [
                 take(&mut rest, pages.next_multiple_of(2)),

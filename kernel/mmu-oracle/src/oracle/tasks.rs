@@ -11,7 +11,7 @@ use crate::{
 
 impl Oracle<'_> {
     /// The task of the event, new if it is not known; `None` where there is no room.
-    fn task(&mut self, event: &Event) -> Option<&mut Task> {
+    pub(super) fn task(&mut self, event: &Event) -> Option<&mut Task> {
         let slot = self
             .tasks
             .iter()

@@ -129,7 +129,10 @@ impl<M: TableMemory> PageTable<M> {
             self.prepare_down_to(Level::L2, huge)?;
             self.remove_tables(huge)?;
         }
-        rest.map_or(Ok(()), |rest| self.prepare(rest))?;
+        let first = match rest {
+            Some(rest) => Some(self.prepare_and_find(rest)?),
+            None => None,
+        };
 
         let section = lazy::section();
         let mut va = start;
@@ -154,7 +157,7 @@ impl<M: TableMemory> PageTable<M> {
             })
         });
         rest.map_or(Ok(()), |rest| {
-            self.change_leaves(&section, rest, |leaf| {
+            self.change_leaves_from(&section, rest, first, |leaf| {
                 let old = leaf.get();
                 if !old.is_none() {
                     return Err(Error::Occupied(leaf.va()));

@@ -132,7 +132,7 @@ impl<M: TableMemory> PageTable<M> {
         mut change: impl FnMut(Descriptor) -> Descriptor,
     ) {
         // The callback can't fail, and blocks are passed over by the caller's choice of range.
-        let _ = self.for_each_leaf_table(range, |table, first, count, va| {
+        let _ = self.for_each_leaf_table(range, None, |table, first, count, va| {
             for (i, index) in (first..first + count).enumerate() {
                 let entry = self.memory.entry(table, index);
                 let old = entry.load();
