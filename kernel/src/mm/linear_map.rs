@@ -4,8 +4,11 @@
 use super::{
     layout::LINEAR,
     lazy,
-    page_alloc::{self, OutOfMemory, Pages},
-    page_table::{Leaf, PageTable, TableMemory},
+    page_alloc::{self, OutOfMemory, PageList, Pages},
+    page_table::{
+        Leaf, PageTable, TableMemory,
+        walks::{WALKS, Waiting},
+    },
     tlb::{Flush, Removed},
 };
 #[cfg(feature = "oracle")]
@@ -13,6 +16,7 @@ use crate::event;
 use crate::{
     arch::{entry::Entry, record::span},
     bug::{Bug, planted},
+    task::lock::SpinLock,
 };
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use vmsa::{Frame, PAGE_SIZE, PageRange, PhysAddr, VirtAddr};
@@ -38,12 +42,39 @@ pub fn ranges(pages: Pages<'_>) -> impl Iterator<Item = PageRange> + Clone + use
         .filter_map(|(first, count)| PageRange::new(virt(first.start()), count))
 }
 
+/// Tables that wait for walks to end before they are freed, as chains of pages.
+static RETIRED: SpinLock<Waiting<PageList>> = SpinLock::new(Waiting::new());
+/// Whether there are any: looked at without the lock, where tables are made.
+static ANY_RETIRED: AtomicBool = AtomicBool::new(false);
+
+/// Frees the tables for which no walk has to end any more. Called whenever tables are made or taken
+/// out.
+pub fn free_retired() {
+    if !ANY_RETIRED.load(Ordering::Relaxed) {
+        return;
+    }
+    let done = {
+        let mut retired = RETIRED.lock();
+        let done = retired.done(&WALKS);
+        ANY_RETIRED.store(!retired.is_empty(), Ordering::Relaxed);
+        done
+    };
+    for list in done {
+        #[cfg(feature = "oracle")]
+        for table in list.iter() {
+            event!(TableFreed(table.start()));
+        }
+        page_alloc::free_list(list);
+    }
+}
+
 /// Table pages from the page allocator, reached through the linear map.
 #[derive(Clone, Copy, Debug)]
 pub struct Linear(());
 
 impl TableMemory for Linear {
     fn allocate(&mut self, frames: &mut [Frame]) -> Result<(), OutOfMemory> {
+        free_retired();
         let list = page_alloc::allocate_list(frames.len() as u64)?;
         frames
             .iter_mut()
@@ -55,8 +86,8 @@ impl TableMemory for Linear {
     #[inline]
     fn entry(&self, table: Frame, index: usize) -> Entry {
         let pa = table.start() + index as u64 * 8;
-        // SAFETY: `table` is a table of the kernel's tree: those stay tables for good, the linear
-        // map maps them, and only Entry touches them.
+        // SAFETY: `table` is a table of the kernel's tree, or was when a walk came to it: it stays
+        // one for as long as a walk may be in it, the linear map maps it, and only Entry touches it.
         unsafe { Entry::new(virt(pa).as_mut_ptr(), pa) }
     }
 
@@ -73,6 +104,24 @@ impl TableMemory for Linear {
             let _ = page_alloc::give_up(&mut list, *table);
         }
         page_alloc::free_list(list);
+    }
+
+    fn retire(&mut self, tables: &[Frame]) {
+        {
+            let mut retired = RETIRED.lock();
+            let list = retired.list();
+            if list.is_none() {
+                *list = page_alloc::empty_list();
+            }
+            if let Some(list) = list {
+                for table in tables {
+                    // As in `free`.
+                    let _ = page_alloc::give_up(list, *table);
+                }
+            }
+            ANY_RETIRED.store(true, Ordering::Relaxed);
+        }
+        free_retired();
     }
 }
 

@@ -17,8 +17,13 @@
 
 pub mod huge;
 #[cfg(target_os = "none")]
+mod install_ktests;
+#[cfg(target_os = "none")]
 mod ktests;
 mod offline;
+pub mod walks;
+#[cfg(target_os = "none")]
+mod walks_ktests;
 
 use super::{lazy, page_alloc::OutOfMemory};
 use crate::{
@@ -29,6 +34,7 @@ use crate::{
 };
 use core::{fmt, slice};
 use vmsa::{Descriptor, Frame, Kind, Level, PTRS_PER_TABLE, PageRange, PhysAddr, VirtAddr};
+use walks::WALKS;
 
 /// How table pages are had and reached.
 pub trait TableMemory {
@@ -44,9 +50,14 @@ pub trait TableMemory {
     /// Zeroes a page that is no table yet.
     fn zero(&mut self, page: Frame);
 
-    /// Takes tables back that nothing links to and no TLB knows. A memory that has no use for them
-    /// keeps them.
+    /// Takes tables back that nothing ever linked to. A memory that has no use for them keeps them.
     fn free(&mut self, _tables: &[Frame]) {}
+
+    /// Takes tables back that nothing links to any more and no TLB knows. A walk of [`walks`] may
+    /// still be in one.
+    fn retire(&mut self, tables: &[Frame]) {
+        self.free(tables);
+    }
 }
 
 /// Why a walk stopped. What it had done until then stays done, and is guaranteed visible.
@@ -241,20 +252,15 @@ impl<M: TableMemory> PageTable<M> {
     }
 
     /// Calls `look` for each valid or non-zero entry that maps a part of `range`, blocks included,
-    /// without changing anything: address, level, entry.
+    /// without changing anything: address, level, entry. They may be anybody's addresses: the walk
+    /// announces itself ([`walks`]).
     pub fn visit(&self, range: PageRange, look: &mut dyn FnMut(VirtAddr, Level, Descriptor)) {
-        self.visit_table(
-            self.root,
-            Level::L0,
-            range.start(),
-            range.last_byte(),
-            &mut |va, level, entry, table| {
-                if table.is_none() {
-                    look(va, level, entry);
-                }
-                true
-            },
-        );
+        self.visit_tables(range, &mut |va, level, entry, table| {
+            if table.is_none() {
+                look(va, level, entry);
+            }
+            true
+        });
     }
 
     /// As [`visit`](Self::visit), tables included; for a table `look` says whether to go into it.
@@ -263,6 +269,7 @@ impl<M: TableMemory> PageTable<M> {
         range: PageRange,
         look: &mut dyn FnMut(VirtAddr, Level, Descriptor, Option<Frame>) -> bool,
     ) {
+        let _walk = WALKS.begin();
         self.visit_table(self.root, Level::L0, range.start(), range.last_byte(), look);
     }
 
@@ -296,8 +303,9 @@ impl<M: TableMemory> PageTable<M> {
     }
 
     /// The entry of the leaf that maps `va`, valid or not, and its level; `None` where a table is
-    /// missing.
+    /// missing. As [`visit`](Self::visit) it may be anybody's address.
     pub fn leaf(&self, va: VirtAddr) -> Option<(Descriptor, Level)> {
+        let _walk = WALKS.begin();
         let mut table = self.root;
         let mut level = Level::L0;
         loop {

@@ -320,7 +320,9 @@ impl<M: TableMemory> PageTable<M> {
         Ok(())
     }
 
-    /// Clears the link for `va` to an empty table, and returns the table.
+    /// Clears the link for `va` to an empty table, and returns the table. All of its addresses are the
+    /// caller's, so nobody else prepares, changes or clears leaves in it: those walks need not be
+    /// thought of, here or where the table is freed.
     fn unlink_table(&self, va: VirtAddr) -> Result<Option<Frame>, Error> {
         let Some(entry) = self.block_entry(va)? else {
             return Ok(None);
@@ -364,18 +366,16 @@ impl<M: TableMemory> PageTable<M> {
                 .for_each(|page| flush.add(page, Removed::Tables));
         }
         flush.finish();
-        // That was the hardware. Software walks (`leaf`, `visit`) read links without a lock, but not
-        // while this CPU is here. With more CPUs they have to be waited for as well, after the flush
-        // and before this line.
         if planted(Bug::TableFreedEarly) {
             return;
         }
+        // That was the hardware. A walk of software that read the link before it went is waited for
+        // as well, by the tables and not by this CPU.
         let mut tables = [self.root; BATCH];
         for (slot, (_, table)) in tables.iter_mut().zip(removed) {
             *slot = *table;
-            event!(TableFreed(table.start()));
         }
-        self.memory.free(&tables[..removed.len()]);
+        self.memory.retire(&tables[..removed.len()]);
     }
 
     /// The level 2 entry for `va`, if there is a table for it.
