@@ -15,6 +15,7 @@ pub mod monitor;
 #[cfg(not(target_os = "none"))]
 pub mod monitor {
     pub mod arguments;
+    /// What `bench` is given.
     pub mod bench {
         pub mod parameters;
     }

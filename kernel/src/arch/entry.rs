@@ -4,15 +4,20 @@
 //! atomic 64-bit accesses (DDI 0487, B2.2.1), which is what a relaxed `AtomicU64` is. No order is
 //! implied here; who needs one says so.
 
+#[cfg(not(target_os = "none"))]
+use super::host::Word;
 use super::record::emit;
 use crate::trace::Kind;
 use core::sync::atomic::{AtomicU64, Ordering};
 use vmsa::{Descriptor, Level, PhysAddr, VirtAddr};
 
+#[cfg(target_os = "none")]
+type Word = &'static AtomicU64;
+
 /// An entry of a table that the CPU can reach: where it is in memory, and where for the walker.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry {
-    slot: &'static AtomicU64,
+    slot: Word,
     pa: PhysAddr,
 }
 
@@ -34,8 +39,16 @@ impl Entry {
     pub unsafe fn new(slot: *mut u64, pa: PhysAddr) -> Self {
         // SAFETY: the caller's promise; an AtomicU64 has the layout of a u64, and table entries are
         // 8-byte aligned.
-        let slot = unsafe { AtomicU64::from_ptr(slot) };
+        let slot: &'static AtomicU64 = unsafe { AtomicU64::from_ptr(slot) };
+        #[expect(clippy::useless_conversion, reason = "on the host it is one")]
+        let slot = slot.into();
         Self { slot, pa }
+    }
+
+    /// The entry that `word` stands for.
+    #[cfg(test)]
+    pub fn of_word(word: Word, pa: PhysAddr) -> Self {
+        Self { slot: word, pa }
     }
 
     /// Reads the entry.

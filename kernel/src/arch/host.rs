@@ -101,3 +101,64 @@ pub mod time {
         0
     }
 }
+
+mod word {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    /// What an entry of a table is kept in.
+    #[derive(Clone, Copy, Debug)]
+    pub enum Word {
+        /// Memory.
+        Memory(&'static AtomicU64),
+        /// A word of loom's, which shows a test every value that a load may give.
+        #[cfg(test)]
+        Modelled(&'static loom::sync::atomic::AtomicU64),
+    }
+
+    impl From<&'static AtomicU64> for Word {
+        fn from(word: &'static AtomicU64) -> Self {
+            Self::Memory(word)
+        }
+    }
+
+    /// As those of [`AtomicU64`].
+    impl Word {
+        /// See there.
+        pub fn load(self, order: Ordering) -> u64 {
+            match self {
+                Self::Memory(word) => word.load(order),
+                #[cfg(test)]
+                Self::Modelled(word) => word.load(order),
+            }
+        }
+
+        /// See there.
+        pub fn store(self, value: u64, order: Ordering) {
+            match self {
+                Self::Memory(word) => word.store(value, order),
+                #[cfg(test)]
+                Self::Modelled(word) => word.store(value, order),
+            }
+        }
+
+        /// See there.
+        ///
+        /// # Errors
+        /// What the word holds instead.
+        pub fn compare_exchange(
+            self,
+            old: u64,
+            new: u64,
+            success: Ordering,
+            failure: Ordering,
+        ) -> Result<u64, u64> {
+            match self {
+                Self::Memory(word) => word.compare_exchange(old, new, success, failure),
+                #[cfg(test)]
+                Self::Modelled(word) => word.compare_exchange(old, new, success, failure),
+            }
+        }
+    }
+}
+
+pub use word::Word;

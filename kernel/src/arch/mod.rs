@@ -57,6 +57,6 @@ pub mod backtrace;
 pub mod switch;
 
 #[cfg(not(target_os = "none"))]
-mod host;
+pub mod host;
 #[cfg(not(target_os = "none"))]
 pub use host::{counters, cpu, time};

@@ -2,6 +2,8 @@
 //! events, and by another crate.
 
 mod differential;
+#[cfg(not(miri))]
+mod model;
 mod prepare;
 mod random;
 
