@@ -95,6 +95,14 @@ bugs! {
     GuardMapped = "guard-mapped",
     /// A frame becomes executable without the cache sequence for what was written to it.
     NoCacheSequence = "no-cache-sequence",
+    /// Under `stores-percpu-hooks`, the arch hook enters a CPU that the context switch has entered.
+    LateEnter = "late-enter",
+    /// The calls are no no-ops in interrupt context: a handler's stores wait on the task's account.
+    EnableInIrq = "enable-in-irq",
+    /// Under `stores-percpu-hooks`, there are no hooks in the context switch.
+    PercpuPending = "percpu-pending",
+    /// A TLBI is for this CPU alone.
+    TlbiLocal = "tlbi-local",
 }
 
 /// Whether this boot has that bug.

@@ -119,6 +119,7 @@ mod start {
 
         // Interrupts, and the other CPUs.
         task::schedule::init();
+        task::schedule::set_switch_hook(lazy::on_switch);
         interrupt::set_handlers(&task::schedule::HANDLERS);
         // SAFETY: the second and third device are the controller's registers, mapped as device
         // memory, and used by nobody else.

@@ -184,7 +184,14 @@ pub const VARIABLES: &[Variable] = &[
     kernel(
         "BACKEND",
         "barriers",
-        &["eager", "barriers", "tlbi", "stores"],
+        &[
+            "eager",
+            "barriers",
+            "tlbi",
+            "stores",
+            "stores-percpu",
+            "stores-percpu-hooks",
+        ],
         "what a lazy section defers",
     ),
     kernel(

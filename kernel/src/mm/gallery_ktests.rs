@@ -6,14 +6,23 @@
 use super::{
     lazy, linear_map, page_alloc,
     page_table::Error,
+    stack::spawn_on,
     testing::{Scratch, bytes, must},
     tlb::{Removed, flush_kernel_range},
     vmalloc::{vfree, vm_unmap_aliases, vmalloc, vmap, vunmap},
 };
 use crate::{
-    arch::fixup::{probe_read_u64, probe_write_u64},
+    arch::{
+        cpu,
+        fixup::{probe_read_u64, probe_write_u64},
+    },
     check_eq, kernel_test,
     ktest::Failure,
+    task::{
+        enter_interrupt, migrate_to,
+        points::{self, Action},
+        schedule, unpin,
+    },
 };
 use vmsa::{Attributes, Descriptor, Level, PageRange, VirtAddr};
 
@@ -34,6 +43,58 @@ kernel_test! { "gallery", a_page_mapped_in_a_pause_is_used_in_it, {
     let read = probe_read_u64(scratch.address(0));
     drop(pause);
     drop(outer);
+    must!(read);
+    Ok(())
+} }
+
+kernel_test! { "gallery", a_handler_uses_what_it_has_mapped, {
+    let scratch = must!(Scratch::new());
+    let open = lazy::section();
+    let handler = enter_interrupt();
+    scratch.map(0);
+    let read = probe_read_u64(scratch.address(0));
+    drop(handler);
+    drop(open);
+    must!(read);
+    Ok(())
+} }
+
+/// Opens a section of its own.
+fn other(_: usize) -> usize {
+    drop(lazy::section());
+    0
+}
+
+kernel_test! { "gallery", a_task_is_preempted_as_it_opens_a_section, {
+    let scratch = must!(Scratch::new());
+    let _slices = schedule::no_slices();
+    let other = must!(spawn_on(0, "other", other, 0));
+    must!(migrate_to(0));
+    let plan = points::plan(0, Action::Preempt);
+    let section = lazy::section();
+    drop(plan);
+    scratch.map(0);
+    drop(section);
+    let read = probe_read_u64(scratch.address(0));
+    other.join();
+    unpin();
+    must!(read);
+    Ok(())
+} }
+
+kernel_test! { "gallery", a_task_moves_right_after_its_store, {
+    let scratch = must!(Scratch::new());
+    // The boot CPU can be moved from once there has been another task.
+    must!(spawn_on(0, "other", other, 0)).join();
+    must!(migrate_to(0));
+    let there = cpu::others().next().unwrap_or(0);
+    let section = lazy::section();
+    let plan = points::plan(0, Action::Migrate(there));
+    scratch.map(0);
+    drop(plan);
+    drop(section);
+    let read = probe_read_u64(scratch.address(0));
+    unpin();
     must!(read);
     Ok(())
 } }

@@ -10,12 +10,14 @@ mod config;
 #[cfg(target_os = "none")]
 mod deferred_ktests;
 mod flush;
+mod full;
 #[cfg(target_os = "none")]
 mod ktests;
 mod lock;
 #[cfg(target_os = "none")]
 mod lock_ktests;
 mod owed;
+mod percpu;
 mod queue;
 mod store;
 
@@ -35,13 +37,15 @@ pub use config::{Backend, PageTableLock, backend, count_on_ets2, ets2, model, pa
 use core::fmt;
 pub use flush::defer_flush;
 use flush::flush_pending;
+pub use full::queue_full_count;
 pub use lazy_mmu::{
     ArchCall, Call, LazyMmu, LazyMmuState, Model, Pause, Section, Token, Transition, Warning,
 };
 pub use lock::{page_table_lock_contended, page_table_lock_is_held, page_table_lock_waited};
 use owed::emit_barriers;
 pub use owed::settle;
-pub use queue::{drain, queue_full_count};
+pub use percpu::on_switch;
+pub use queue::drain;
 pub use store::{load_leaf, store_block, store_leaf, take_leaf};
 
 /// A section is open, a pause is under way or barriers are owed: what was chosen may not change now.
@@ -117,6 +121,9 @@ pub fn reset() -> bool {
     let clean = is_clean();
     pay();
     task::current().lazy_mmu_state.set(LazyMmuState::new());
+    if task::current().section_lock.on_cpu.get() {
+        percpu::leave();
+    }
     lock::give_back();
     // What was left open is closed without a call.
     event!(Lazy {
@@ -142,7 +149,7 @@ impl LazyMmu for Current {
 
     #[inline]
     fn in_interrupt(&self) -> bool {
-        task::current().in_interrupt()
+        task::current().in_interrupt() && !planted(Bug::EnableInIrq)
     }
 
     #[inline]
@@ -198,12 +205,31 @@ impl LazyMmu for Current {
         if transition.ignored {
             return;
         }
-        match call {
-            Call::Enable if page_table_lock() != PageTableLock::None => lock::opened(),
-            // What was put off has been made good: `arch` comes before this.
-            Call::Disable if task::current().section_lock.is_held() => lock::closed(),
-            _ => {}
+        if config::takes() {
+            if call == Call::Enable {
+                lock::opened();
+            }
+            if transition.arch == Some(ArchCall::Enter) && backend().is_per_cpu() {
+                percpu::enter();
+            }
         }
+        // It is the task's own record that says what is to be given back. What was put off has been
+        // made good: `arch` comes before this.
+        if task::current().section_lock.is_held() {
+            give_back(call, transition.arch);
+        }
+    }
+}
+
+/// A call has been through, and the running task holds something for its sections.
+#[cold]
+#[inline(never)]
+fn give_back(call: Call, arch: Option<ArchCall>) {
+    if arch == Some(ArchCall::Leave) && task::current().section_lock.on_cpu.get() {
+        percpu::leave();
+    }
+    if call == Call::Disable {
+        lock::closed();
     }
 }
 
@@ -296,15 +322,21 @@ pub fn describe(out: &mut dyn fmt::Write) -> fmt::Result {
             range.start()
         )?;
     }
-    for QueuedStore { va, old, new, .. } in task.deferred.stores.iter() {
-        writeln!(
+    let mut done = Ok(());
+    let mut tell = |QueuedStore { va, old, new, .. }: QueuedStore| {
+        let line = writeln!(
             out,
             "  store queued: {va} {:016x} -> {:016x}",
             old.bits(),
             new.bits()
-        )?;
+        );
+        done = done.and(line);
+    };
+    task.deferred.stores.iter().for_each(&mut tell);
+    if task.section_lock.on_cpu.get() {
+        percpu::waiting(tell);
     }
-    Ok(())
+    done
 }
 
 #[cfg(test)]

@@ -89,6 +89,7 @@ impl Sequence {
                 Some(_) if planted(Bug::TlbiWrongLevel) => {
                     with_operand(operation, operand() ^ 1 << level_hint_shift(operation))
                 }
+                _ if planted(Bug::TlbiLocal) => Operation::Vmalle1,
                 _ => operation,
             };
             tlbi::issue(operation);

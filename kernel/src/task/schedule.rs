@@ -54,11 +54,21 @@ pub fn init() {
 /// to a task and is in this CPU. Interrupts are masked and the scheduler is locked.
 pub type Hook = fn(&'static Task, &'static Task);
 
-static HOOK: Once<Hook> = Once::new();
+/// How many hooks there can be.
+const HOOKS: usize = 4;
 
-/// Installs what is called before each switch. The first stays.
+static SWITCH_HOOKS: [Once<Hook>; HOOKS] = [const { Once::new() }; HOOKS];
+
+/// Installs something that is called before each switch, behind what is installed already. Bring-up
+/// calls it, on one CPU.
+///
+/// # Panics
+///
+/// If there are more than there is room for.
 pub fn set_switch_hook(hook: Hook) {
-    HOOK.call_once(|| hook);
+    let free = SWITCH_HOOKS.iter().find(|slot| !slot.is_completed());
+    free.expect("room for every hook of bring-up")
+        .call_once(|| hook);
 }
 
 /// The scheduler, locked.
@@ -166,7 +176,7 @@ pub(super) unsafe fn unlock_after_switch() {
 ///
 /// Interrupts are masked, and nobody else can switch to `next`, or to `running` before this is done.
 unsafe fn switch_to(running: &'static Task, next: &'static Task) {
-    if let Some(hook) = HOOK.get() {
+    for hook in SWITCH_HOOKS.iter().map_while(Once::get) {
         hook(running, next);
     }
     // For a TLBI that the task has issued and not waited for, having been preempted before its

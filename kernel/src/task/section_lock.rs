@@ -28,6 +28,10 @@ pub struct SectionLock {
     pub held: Cell<Held>,
     /// Sections that have been opened since, with that one. 0 where nothing is held.
     pub sections: Cell<u32>,
+    /// The lazy MMU mode of a CPU was entered for it.
+    pub on_cpu: Cell<bool>,
+    /// And it may not leave that CPU: preemption was disabled for it.
+    pub keeps_cpu: Cell<bool>,
     /// Who led to that one, the nearest first.
     pub opened_by: Cell<[Option<Frame>; FRAMES]>,
 }
@@ -38,6 +42,8 @@ impl SectionLock {
         Self {
             held: Cell::new(Held::Nothing),
             sections: Cell::new(0),
+            on_cpu: Cell::new(false),
+            keeps_cpu: Cell::new(false),
             opened_by: Cell::new([None; FRAMES]),
         }
     }
@@ -45,6 +51,6 @@ impl SectionLock {
     /// Whether anything is held.
     #[inline]
     pub fn is_held(&self) -> bool {
-        self.sections.get() != 0
+        self.sections.get() != 0 || self.on_cpu.get()
     }
 }

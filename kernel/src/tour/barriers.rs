@@ -83,7 +83,7 @@ fn row(backend: Backend, frames: &Frames) -> Result<(), Trouble> {
                 // Data needs none.
                 _ if lazy::ets2() => 0,
                 Backend::Eager => pages,
-                Backend::Barriers | Backend::Tlbi | Backend::Stores => 1,
+                _ => 1,
             };
             let expected = Counts {
                 stores: pages,

@@ -20,7 +20,7 @@ use crate::{
     },
     mm::{
         layout::SCRATCH,
-        lazy::{self, Backend, Model},
+        lazy::{self, Model},
         linear_map,
     },
     println, task,
@@ -100,7 +100,7 @@ pub(super) fn run() -> Result<(), Trouble> {
                 // Data needs none.
                 _ if lazy::ets2() => &[],
                 // The store itself waits in the task's queue.
-                Backend::Stores if strict => &[],
+                backend if strict && backend.defers_stores() => &[],
                 // At the handler's own disable, or at its store: there is no difference to see.
                 _ => &[Barrier::DsbIshst, Barrier::Isb],
             };
@@ -112,7 +112,7 @@ pub(super) fn run() -> Result<(), Trouble> {
         },
     )?;
     let strict = model == Model::Strict;
-    let usable = !(strict && backend == Backend::Stores);
+    let usable = !(strict && backend.defers_stores());
     let read = READ.load(Acquire);
     ensure!(
         read == if usable { 1 } else { 2 },

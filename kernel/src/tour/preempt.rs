@@ -40,10 +40,12 @@ pub(super) fn run() -> Result<(), Trouble> {
     let _slices = schedule::no_slices();
     task::migrate_to(0).map_err(failed)?;
     let there = cpu::others().next().unwrap_or(0);
-    let result = if lazy::page_table_lock() == PageTableLock::None {
-        preempted(&scratch, there)
-    } else {
+    let stays =
+        lazy::page_table_lock() != PageTableLock::None || lazy::backend() == Backend::StoresPerCpu;
+    let result = if stays {
         kept(&scratch)
+    } else {
+        preempted(&scratch, there)
     };
     task::unpin();
     result
@@ -117,7 +119,7 @@ fn preempted(scratch: &Scratch, there: usize) -> Result<(), Trouble> {
     Ok(())
 }
 
-/// What `PTLOCK=global` and `PTLOCK=preempt` have instead: nobody is preempted in a section, whatever
+/// What `PTLOCK=global`, `PTLOCK=preempt` and `BACKEND=stores-percpu` have instead: nobody is preempted in a section, whatever
 /// is due.
 fn kept(scratch: &Scratch) -> Result<(), Trouble> {
     let section = lazy::section();
@@ -125,8 +127,10 @@ fn kept(scratch: &Scratch) -> Result<(), Trouble> {
     drop(section);
     ensure!(!preempted, "it was preempted in its section");
     println!(
-        "PTLOCK={} keeps the section on its CPU until it ends: whoever is due waits for that.",
-        lazy::page_table_lock()
+        "PTLOCK={} BACKEND={} keeps the section on its CPU until it ends: whoever is due waits for \
+         that.",
+        lazy::page_table_lock(),
+        lazy::backend()
     );
     Ok(())
 }
@@ -142,7 +146,10 @@ fn store(scratch: &Scratch, n: u64, action: Action) -> Result<(bool, usize, bool
     let owes = match lazy::backend() {
         Backend::Stores => deferred.stores.len() as u64 == n + 1,
         Backend::Barriers | Backend::Tlbi => deferred.barriers.get() != lazy::ets2(),
-        Backend::Eager => deferred.is_empty(),
+        // The switch has drained the queue of the CPU: barriers are owed.
+        Backend::StoresPerCpuHooks => deferred.barriers.get() != lazy::ets2(),
+        // There was no switch, and the stores wait on the CPU.
+        Backend::Eager | Backend::StoresPerCpu => deferred.is_empty(),
     };
     Ok((plan.is_done(), cpu::id() as usize, owes))
 }

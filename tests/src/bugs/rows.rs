@@ -1,7 +1,7 @@
 //! The gallery as data: each planted bug, and, named before anything is run, where it is looked for
 //! and who catches it.
 
-use crate::bugs::complaint::Complaint::{self, Count, Fault, Oracle, Test};
+use crate::bugs::complaint::Complaint::{self, Count, Fault, Oracle, Panic, Test};
 
 /// A planted bug.
 #[derive(Clone, Copy, Debug)]
@@ -30,7 +30,7 @@ const PLAIN: &[(&str, &str)] = &[("CPU", "cortex-a57")];
 const MAX: &[(&str, &str)] = &[("CPU", "max")];
 
 /// Every bug, in the order of `kernel/src/bug.rs`.
-pub const ROWS: [Row; 31] = [
+pub const ROWS: [Row; 35] = [
     Row {
         name: "no-dsb",
         what: "DSB ISHST; ISB without the DSB: a walk need not see the store",
@@ -278,6 +278,38 @@ pub const ROWS: [Row; 31] = [
         options: DEFAULTS,
         commands: "test cache.publishing_is_the_architectures_sequence",
         catcher: Test("cache.publishing_is_the_architectures_sequence"),
+    },
+    Row {
+        name: "late-enter",
+        what: "the arch hook enters a CPU that the context switch has entered for the same section",
+        history: "291b3abed657, Xen PV in v7.0-rc1 to -rc6",
+        options: &[("BACKEND", "stores-percpu-hooks")],
+        commands: "test gallery.a_task_is_preempted_as_it_opens_a_section",
+        catcher: Panic,
+    },
+    Row {
+        name: "enable-in-irq",
+        what: "the calls are no no-ops in interrupt context: a handler waits on the task's account",
+        history: "5fdd05efa1cd (v6.16-rc)",
+        options: DEFAULTS,
+        commands: "test gallery.a_handler_uses_what_it_has_mapped",
+        catcher: Oracle("not-visible"),
+    },
+    Row {
+        name: "percpu-pending",
+        what: "a queue of the CPU, and no hooks in the context switch: a task leaves its stores behind",
+        history: "powerpc until b9ef323ea168, sparc until a1d416bf9faf",
+        options: &[("BACKEND", "stores-percpu-hooks"), ("SMP", "2")],
+        commands: "test gallery.a_task_moves_right_after_its_store",
+        catcher: Test("gallery.a_task_moves_right_after_its_store"),
+    },
+    Row {
+        name: "tlbi-local",
+        what: "a TLBI is for this CPU alone: the others keep what they know",
+        history: "",
+        options: &[("SMP", "2")],
+        commands: "test gallery.a_page_is_freed",
+        catcher: Oracle("tlbi-coverage"),
     },
 ];
 

@@ -15,6 +15,8 @@ const TOURS: &[&[(&str, &str)]] = &[
     &[("BACKEND", "eager")],
     &[("BACKEND", "tlbi")],
     &[("BACKEND", "stores")],
+    &[("BACKEND", "stores-percpu")],
+    &[("BACKEND", "stores-percpu-hooks")],
     &[("ETS2", "assume")],
     // Without it frames wait in the window until the purge.
     &[("DEBUG_PAGEALLOC", "off")],

@@ -18,13 +18,37 @@ pub enum Backend {
     Barriers = 1,
     /// The barriers and the TLB flushes.
     Tlbi = 2,
-    /// The stores themselves, as Xen PV does.
+    /// The stores themselves, in a queue of the task.
     Stores = 3,
+    /// The stores, in a queue of the CPU, and preemption is disabled meanwhile (what powerpc and sparc
+    /// do with TLB flushes).
+    StoresPerCpu = 4,
+    /// The stores, in a queue of the CPU, which the context switch drains (Xen PV).
+    StoresPerCpuHooks = 5,
 }
 
 impl Backend {
     /// Every backend, the one that defers least first.
-    pub const ALL: [Self; 4] = [Self::Eager, Self::Barriers, Self::Tlbi, Self::Stores];
+    pub const ALL: [Self; 6] = [
+        Self::Eager,
+        Self::Barriers,
+        Self::Tlbi,
+        Self::Stores,
+        Self::StoresPerCpu,
+        Self::StoresPerCpuHooks,
+    ];
+
+    /// Whether stores wait, and reading an entry back gives its old value.
+    #[inline]
+    pub const fn defers_stores(self) -> bool {
+        self as u8 >= Self::Stores as u8
+    }
+
+    /// Whether what waits belongs to the CPU.
+    #[inline]
+    pub const fn is_per_cpu(self) -> bool {
+        self as u8 >= Self::StoresPerCpu as u8
+    }
 
     /// As it is written on the kernel command line.
     pub const fn name(self) -> &'static str {
@@ -33,6 +57,8 @@ impl Backend {
             Self::Barriers => "barriers",
             Self::Tlbi => "tlbi",
             Self::Stores => "stores",
+            Self::StoresPerCpu => "stores-percpu",
+            Self::StoresPerCpuHooks => "stores-percpu-hooks",
         }
     }
 }
@@ -86,6 +112,8 @@ struct Config {
     backend: AtomicU8,
     lock: AtomicU8,
     ets2: AtomicBool,
+    /// Whether a section takes anything that is not the task's own: the lock, or the CPU.
+    takes: AtomicBool,
 }
 
 static CONFIG: Config = Config {
@@ -93,6 +121,7 @@ static CONFIG: Config = Config {
     backend: AtomicU8::new(Backend::Barriers as u8),
     lock: AtomicU8::new(PageTableLock::None as u8),
     ets2: AtomicBool::new(false),
+    takes: AtomicBool::new(false),
 };
 
 /// The model whose rules hold.
@@ -116,7 +145,9 @@ pub fn backend() -> Backend {
         0 => Backend::Eager,
         1 => Backend::Barriers,
         2 => Backend::Tlbi,
-        _ => Backend::Stores,
+        3 => Backend::Stores,
+        4 => Backend::StoresPerCpu,
+        _ => Backend::StoresPerCpuHooks,
     }
 }
 
@@ -145,11 +176,25 @@ pub fn count_on_ets2(on: bool) {
 pub(super) fn set(model: Model, backend: Backend) {
     CONFIG.model.store(model as u8, Relaxed);
     CONFIG.backend.store(backend as u8, Relaxed);
+    note_what_is_taken();
+}
+
+/// One byte for a call to look at, where there are two reasons.
+fn note_what_is_taken() {
+    let takes = backend().is_per_cpu() || page_table_lock() != PageTableLock::None;
+    CONFIG.takes.store(takes, Relaxed);
+}
+
+/// Whether a section takes anything that is not the task's own.
+#[inline]
+pub(super) fn takes() -> bool {
+    CONFIG.takes.load(Relaxed)
 }
 
 /// As [`set`].
 pub(super) fn set_lock(lock: PageTableLock) {
     CONFIG.lock.store(lock as u8, Relaxed);
+    note_what_is_taken();
 }
 
 #[cfg(test)]

@@ -49,6 +49,7 @@ pub(super) fn opened() {
         held,
         sections,
         opened_by,
+        ..
     } = &task.section_lock;
     if sections.get() == 0 {
         if task.in_interrupt() {
@@ -76,10 +77,10 @@ pub(super) fn opened() {
 #[inline(never)]
 pub(super) fn closed() {
     let sections = &task::current().section_lock.sections;
-    if sections.get() > 1 {
-        sections.set(sections.get() - 1);
-    } else {
-        give_back();
+    match sections.get() {
+        0 => {}
+        1 => give_back(),
+        more => sections.set(more - 1),
     }
 }
 

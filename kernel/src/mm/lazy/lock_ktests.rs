@@ -16,7 +16,7 @@ use crate::{
         stack::{spawn, spawn_on},
         testing::{Chosen, Scratch, logged, make_room, must},
     },
-    task::{self, enter_interrupt, preempt, yield_now},
+    task::{self, enter_interrupt, preempt, schedule, yield_now},
     warning,
 };
 use core::{
@@ -77,7 +77,9 @@ fn outermost(model: Model, backend: Backend, lock: PageTableLock) -> TestResult 
 kernel_test! { "ptlock", the_outermost_section_holds_it_until_it_is_disabled, {
     make_room()?;
     for model in Model::ALL {
-        for backend in Backend::ALL {
+        // One of them disables preemption itself, which is not what is counted here.
+        let others = |backend: &Backend| *backend != Backend::StoresPerCpu;
+        for backend in Backend::ALL.into_iter().filter(others) {
             for lock in PageTableLock::ALL {
                 outermost(model, backend, lock)?;
             }
@@ -196,6 +198,8 @@ kernel_test! { "ptlock", it_changes_only_while_no_task_has_a_section_open, {
         check_eq!(choose_page_table_lock(PageTableLock::Global), Err(Busy));
     }
     let here = stay()?;
+    // Only what yields is switched from.
+    let _slices = schedule::no_slices();
     let other = must!(spawn_on(here, "opener", opener, 0));
     yield_now();
     // It has been switched from in its section.

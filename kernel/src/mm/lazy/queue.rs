@@ -1,18 +1,20 @@
 //! Stores that wait: the backend `stores`.
 
-use super::owed::needs_barriers;
+use super::{config::backend, full::count_full, owed::needs_barriers, percpu};
 use crate::{
     arch::entry::Entry,
     task::{self, deferred::QueuedStore, points::preempt_point},
 };
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use vmsa::Level;
 
 /// Puts a store in the queue; a full queue is drained first, and that is counted.
 pub(super) fn queue(store: QueuedStore) {
+    if backend().is_per_cpu() {
+        return percpu::queue(store);
+    }
     let queue = &task::current().deferred.stores;
     if queue.push(store).is_err() {
-        QUEUE_FULL.fetch_add(1, Relaxed);
+        count_full();
         drain();
         // The queue is empty: there is room.
         let _ = queue.push(store);
@@ -25,6 +27,9 @@ pub(super) fn queue(store: QueuedStore) {
 #[inline]
 pub fn drain() {
     let task = task::current();
+    if task.section_lock.on_cpu.get() {
+        percpu::drain();
+    }
     // A handler has no business with the queue of the task that it interrupted, which may be half
     // through this loop. So it may not change an entry that the task has queued: handlers map and
     // unmap addresses of their own.
@@ -49,13 +54,10 @@ pub fn drain() {
 
 /// Whether a store to this entry waits.
 pub(super) fn is_queued(entry: Entry) -> bool {
-    let mut queued = task::current().deferred.stores.iter();
+    let task = task::current();
+    if task.section_lock.on_cpu.get() {
+        return percpu::is_queued(entry);
+    }
+    let mut queued = task.deferred.stores.iter();
     queued.any(|store| store.entry == entry)
 }
-
-/// How often a queue was full before its section ended.
-pub fn queue_full_count() -> u64 {
-    QUEUE_FULL.load(Relaxed)
-}
-
-static QUEUE_FULL: AtomicU64 = AtomicU64::new(0);

@@ -21,7 +21,7 @@ pub fn store_leaf(entry: Entry, va: VirtAddr, old: Descriptor, new: Descriptor) 
     match backend() {
         Backend::Eager | Backend::Barriers => {}
         Backend::Tlbi => flush_before_reuse(va, new),
-        Backend::Stores if is_active() => {
+        Backend::Stores | Backend::StoresPerCpu | Backend::StoresPerCpuHooks if is_active() => {
             return queue(QueuedStore {
                 entry,
                 va,
@@ -29,7 +29,7 @@ pub fn store_leaf(entry: Entry, va: VirtAddr, old: Descriptor, new: Descriptor) 
                 new,
             });
         }
-        Backend::Stores => {}
+        Backend::Stores | Backend::StoresPerCpu | Backend::StoresPerCpuHooks => {}
     }
     if planted(Bug::BarrierBeforeStore) && new.is_valid() {
         owe_barriers();
@@ -79,7 +79,7 @@ pub fn take_leaf(entry: Entry, va: VirtAddr) -> Descriptor {
         store_leaf(entry, va, entry.load(), Descriptor::INVALID);
         return stale;
     }
-    if backend() == Backend::Stores && is_queued(entry) {
+    if backend().defers_stores() && is_queued(entry) {
         drain();
     }
     let old = entry.load();

@@ -6,7 +6,7 @@ use crate::mm::lazy::{self, Backend, Model};
 
 /// Of the chain `chain` under a model and a backend; `units` is what the chain says of its size.
 pub(super) fn cell(model: Model, backend: Backend, chain: &str, units: usize) -> Cell {
-    let stores = usize::from(backend == Backend::Stores);
+    let stores = usize::from(backend.defers_stores());
     let (warnings, pairs, faults, leaked) = match (chain, model) {
         // The page allocator's own section nests. `strict` warns at that (VM_WARN_ON in arch_enter
         // of 5fdd05efa1cd). Its end flushes, and ends the mode for both: the other 32 leaves get
