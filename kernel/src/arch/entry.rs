@@ -40,7 +40,7 @@ impl Entry {
         // SAFETY: the caller's promise; an AtomicU64 has the layout of a u64, and table entries are
         // 8-byte aligned.
         let slot: &'static AtomicU64 = unsafe { AtomicU64::from_ptr(slot) };
-        #[expect(clippy::useless_conversion, reason = "on the host it is one")]
+        #[allow(clippy::useless_conversion, reason = "on the host it is one")]
         let slot = slot.into();
         Self { slot, pa }
     }

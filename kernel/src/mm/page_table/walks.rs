@@ -23,7 +23,7 @@ use core::sync::atomic::{
 pub static WALKS: Walks = Walks::new();
 
 /// Walks that are under way.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Walks {
     /// Where a walk that begins is counted: 0 or 1.
     phase: AtomicUsize,
@@ -79,7 +79,7 @@ impl Drop for Walk<'_> {
 }
 
 /// What waits for walks to end, in lists of type `L`. One lock guards it and the turns of [`Walks`].
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Waiting<L> {
     /// Taken out in this phase: has waited for neither count.
     new: Option<L>,
