@@ -107,6 +107,14 @@ fn port(machine: &Machine) -> Result<u16> {
             ))),
         };
     }
+    free_port()
+}
+
+/// A TCP port of this host that nobody listens on.
+///
+/// # Errors
+/// If there is none.
+pub fn free_port() -> Result<u16> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).doing("find a free TCP port")?;
     Ok(listener.local_addr().doing("find a free TCP port")?.port())
 }

@@ -24,6 +24,8 @@ pub struct Machine {
     pub append: String,
     /// Further arguments of QEMU.
     pub extra: Vec<String>,
+    /// What is told of the CPU behind its name, with a comma before it.
+    pub cpu_properties: &'static str,
 }
 
 /// What one boot came to.
@@ -43,7 +45,20 @@ impl Machine {
             image: image.to_owned(),
             append: options.get("APPEND").to_owned(),
             extra: Vec::new(),
+            cpu_properties: "",
         }
+    }
+
+    /// The same machine, whose virtual counter counts executed instructions: an instruction takes a
+    /// nanosecond, and so does a tick. It has one CPU.
+    #[must_use]
+    pub fn counting_instructions(mut self) -> Self {
+        self.cpu_properties = ",cntfrq=1000000000";
+        self.extra.extend([
+            "-icount".to_owned(),
+            "shift=0,align=off,sleep=off".to_owned(),
+        ]);
+        self
     }
 
     /// The same machine with an `autorun=` of its own.
@@ -86,6 +101,7 @@ impl Machine {
         if option("EL") == "3" {
             board += ",secure=on";
         }
+        let cpu = format!("{}{}", option("CPU"), self.cpu_properties);
         let mut command_line = self.options.kernel_words();
         if !self.append.is_empty() {
             command_line.push(self.append.clone());
@@ -94,7 +110,7 @@ impl Machine {
             "-M",
             &board,
             "-cpu",
-            option("CPU"),
+            &cpu,
             "-smp",
             option("SMP"),
             "-m",
@@ -310,6 +326,18 @@ mod tests {
             board(&[("EL", "3")]),
             "virt,gic-version=3,virtualization=on,secure=on"
         );
+    }
+
+    #[test]
+    fn a_machine_that_counts_instructions_has_a_tick_for_each() {
+        let machine = machine(&[("CPU", "neoverse-n1")]);
+        assert_eq!(after(&machine, "-cpu").as_deref(), Some("neoverse-n1"));
+        assert_eq!(after(&machine, "-icount"), None);
+        let counting = machine.counting_instructions();
+        let cpu = "neoverse-n1,cntfrq=1000000000";
+        assert_eq!(after(&counting, "-cpu").as_deref(), Some(cpu));
+        let icount = "shift=0,align=off,sleep=off";
+        assert_eq!(after(&counting, "-icount").as_deref(), Some(icount));
     }
 
     #[test]

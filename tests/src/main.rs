@@ -4,6 +4,7 @@
 //! to addresses, and judges. `make` only names the verbs and passes its variables
 //! through the environment.
 
+mod bench;
 mod bugs;
 mod check;
 mod circles;
@@ -66,6 +67,11 @@ const VERBS: &[(&str, &str)] = &[
         "stress",
         "random operation under the oracle, seed by seed, for DURATION= or OPS= and SEEDS=",
     ),
+    (
+        "bench",
+        "what the kernel's work costs, in instructions and barriers, beside Linux; CASE=, BASE=",
+    ),
+    ("profile", "the instructions of CASE= by function"),
     (
         "litmus",
         "the oracle on the litmus tests of DIR=: is the bad outcome of each ruled out?",
@@ -158,6 +164,15 @@ fn verb(arguments: &[String]) -> Result {
             let workspace = Workspace::find()?;
             install::ensure(&workspace, &[Tool::Qemu])?;
             stress::run(&workspace, &options)
+        }
+        "bench" | "profile" => {
+            bench::check(&options)?;
+            let workspace = Workspace::find()?;
+            install::ensure(&workspace, &[Tool::Qemu])?;
+            match name {
+                "bench" => bench::bench(&workspace, &options),
+                _ => bench::profile(&workspace, &options),
+            }
         }
         "litmus" => litmus::run(&litmus_folder(&options)?),
         "gdb" => {
@@ -260,7 +275,7 @@ mod tests {
         let failure = verb(&["nonsuch".to_owned()]).unwrap_err();
         assert_eq!(failure.verdict, Verdict::Refused);
         assert!(failure.reason.ends_with(
-            "known: help run test matrix bugs trace trace-check stress litmus gdb check doctor miri fuzz"
+            "known: help run test matrix bugs trace trace-check stress bench profile litmus gdb check doctor miri fuzz"
         ));
     }
 }

@@ -152,6 +152,12 @@ pub const VARIABLES: &[Variable] = &[
     ),
     host("SEEDS", "", Known::Count, "stress: how many seeds"),
     host(
+        "CASE",
+        "",
+        Known::Text,
+        "bench, profile: a case, with its parameters, e.g. 'vmalloc_pair n=64'; empty is all",
+    ),
+    host(
         "ORACLE",
         "0",
         Known::Words(&["0", "1"]),

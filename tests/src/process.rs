@@ -8,7 +8,7 @@ use signal_hook::iterator::Signals;
 use std::fmt;
 use std::io::Read;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -105,6 +105,11 @@ impl Group {
             .doing(format!("start {name}"))?;
         groups.push(child.id());
         Ok(Self(child))
+    }
+
+    /// The other end of a standard error that was made a pipe; once.
+    pub fn take_stderr(&mut self) -> Option<ChildStderr> {
+        self.0.stderr.take()
     }
 }
 

@@ -1,8 +1,8 @@
 //! Puts names to addresses: where the kernel prints `[<ffff800040201234>]`, the
 //! function and the file and line follow it.
 
-use addr2line::Context;
 use addr2line::gimli::{Dwarf, EndianSlice, RunTimeEndian, SectionId};
+use addr2line::{Context, demangle_auto};
 use object::{Object, ObjectSection, ObjectSymbol, SymbolKind};
 use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
@@ -67,6 +67,42 @@ impl Symbols {
             Some(inner) if inner != outermost => Some(format!("{inner}, inlined in {outermost}")),
             _ => Some(outermost.clone()),
         }
+    }
+
+    /// The function of the image that an address is in, and the function of the source, inlined or not,
+    /// with its file.
+    pub fn functions(&self, address: u64) -> Option<(String, String)> {
+        let address = if address < END_OF_PHYSICAL {
+            address + IMAGE_OFFSET
+        } else {
+            address
+        };
+        let tables = self
+            .tables
+            .get_or_init(|| Tables::read(&self.image))
+            .as_ref()?;
+        let symbol = tables.function(address)?;
+        let name = symbol.split_once('+').map_or(&*symbol, |(name, _)| name);
+        let outer = without_hash(&demangle_auto(name.into(), None)).to_owned();
+        let frames = tables.frames(address, &self.root);
+        let inner = frames.first().map(|frame| {
+            let place = frame.rsplit_once(':').map_or(&**frame, |(place, _)| place);
+            place.to_owned()
+        });
+        Some((outer.clone(), inner.unwrap_or(outer)))
+    }
+
+    /// Where a function begins.
+    pub fn address_of(&self, function: &str) -> Option<u64> {
+        let tables = self
+            .tables
+            .get_or_init(|| Tables::read(&self.image))
+            .as_ref()?;
+        let found = tables
+            .functions
+            .iter()
+            .find(|(_, _, name)| *name == function);
+        found.map(|(start, ..)| *start)
     }
 }
 

@@ -11,7 +11,7 @@ use crate::{
     mm::{set_memory, vmalloc},
     trace::Counts,
 };
-use core::{fmt, hint::black_box};
+use core::{arch::asm, fmt, hint::black_box};
 
 /// Why a case came to no end.
 #[derive(Clone, Copy, Debug)]
@@ -135,9 +135,41 @@ fn timed(rounds: u64, mut body: impl FnMut(u64) -> Result<(), Trouble>) -> Measu
     Ok(reading.end(rounds))
 }
 
+/// Where a measured stretch begins, and where it ends: `make profile` counts what QEMU executes
+/// between the first two.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn bench_begin() {
+    // SAFETY: it does nothing. The comments differ so that the two functions are not made one.
+    unsafe { asm!("nop // begin", options(nostack, preserves_flags)) };
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn bench_end() {
+    // SAFETY: as above.
+    unsafe { asm!("nop // end", options(nostack, preserves_flags)) };
+}
+
+/// A stretch, with a mark at either end.
+fn marked<R>(stretch: impl FnOnce() -> R) -> R {
+    bench_begin();
+    let result = stretch();
+    bench_end();
+    result
+}
+
+/// Rounds before those that are measured: lists are filled, tables are there.
+pub(super) fn warm_up(
+    rounds: u64,
+    mut body: impl FnMut(u64) -> Result<(), Trouble>,
+) -> Measured<()> {
+    (0..rounds).try_for_each(&mut body)
+}
+
 /// What `rounds` rounds of `body` take, all of them together.
 pub(super) fn measure(rounds: u64, body: impl FnMut(u64) -> Result<(), Trouble>) -> Measured {
-    let cost = timed(rounds, body)?;
+    let cost = marked(|| timed(rounds, body))?;
     Ok(cost.less(timed(rounds, |_| Ok(()))?))
 }
 
@@ -166,7 +198,7 @@ pub(super) fn measure_in_turns(
     first: impl FnMut(u64) -> Result<(), Trouble>,
     second: impl FnMut(u64) -> Result<(), Trouble>,
 ) -> Measured<[Cost; 2]> {
-    let costs = timed_in_turns(rounds, first, second)?;
+    let costs = marked(|| timed_in_turns(rounds, first, second))?;
     let overhead = timed_in_turns(rounds, |_| Ok(()), |_| Ok(()))?;
     Ok([costs[0].less(overhead[0]), costs[1].less(overhead[1])])
 }

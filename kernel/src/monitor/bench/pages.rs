@@ -2,7 +2,7 @@
 
 use super::{
     areas::rounds,
-    meter::{Cost, Measured, Trouble, measure, measure_in_turns},
+    meter::{Cost, Measured, Trouble, measure, measure_in_turns, warm_up},
     parameters::{Parameter, Values, parameter},
     report::Line,
 };
@@ -17,7 +17,7 @@ pub(super) const ORDER: &[Parameter] = &[
     parameter("loops", 0, 0, 10_000_000),
 ];
 
-/// Rounds before those that are measured: lists are filled, caches know what is where.
+/// Rounds before those that are measured.
 const WARM_UP: u64 = 64;
 
 /// `page`: a block allocated and freed, again and again; then each half on its own.
@@ -34,7 +34,7 @@ pub(super) fn page(values: &Values) -> Measured<()> {
         let _ = page_alloc::free(frame, order);
         Ok(())
     };
-    measure(WARM_UP, pair)?;
+    warm_up(WARM_UP, pair)?;
     let rounds = rounds(values, 1 << order);
     line("page").cost(measure(rounds, pair)?);
     let held = Cell::new(None);
@@ -69,23 +69,20 @@ pub(super) fn page_batch(values: &Values) -> Measured<()> {
     room.try_reserve_exact(BATCH as usize)
         .map_err(|_| Trouble::OutOfMemory)?;
     let mut frames = Batch(room);
-    let batch = |frames: &mut Batch| -> Measured<[Cost; 2]> {
-        let allocated = measure(BATCH, |_| {
-            frames.0.push(page_alloc::allocate(0)?);
-            Ok(())
-        })?;
-        let freed = measure(BATCH, |_| {
-            frames.0.pop().map(|frame| page_alloc::free(frame, 0));
-            Ok(())
-        })?;
-        Ok([allocated, freed])
+    let take = |frames: &mut Batch| {
+        frames.0.push(page_alloc::allocate(0)?);
+        Ok(())
     };
-    batch(&mut frames)?;
-    let [mut allocated, mut freed] = batch(&mut frames)?;
-    for _ in 1..values.get("loops") {
-        let [more, less] = batch(&mut frames)?;
-        allocated = allocated.and(more);
-        freed = freed.and(less);
+    let give = |frames: &mut Batch| {
+        frames.0.pop().map(|frame| page_alloc::free(frame, 0));
+        Ok(())
+    };
+    warm_up(BATCH, |_| take(&mut frames))?;
+    warm_up(BATCH, |_| give(&mut frames))?;
+    let (mut allocated, mut freed) = (Cost::default(), Cost::default());
+    for _ in 0..values.get("loops").max(1) {
+        allocated = allocated.and(measure(BATCH, |_| take(&mut frames))?);
+        freed = freed.and(measure(BATCH, |_| give(&mut frames))?);
     }
     line("page_batch_alloc").cost(allocated);
     line("page_batch_free").cost(freed);

@@ -2,7 +2,7 @@
 
 use super::{
     areas::rounds,
-    meter::{Measured, measure_in_turns},
+    meter::{Measured, measure_in_turns, warm_up},
     parameters::Values,
     report::Line,
 };
@@ -34,7 +34,7 @@ pub(super) fn set_memory(values: &Values) -> Measured<()> {
     vmalloc::vm_unmap_aliases();
     let protect = |_| Ok(set_memory_ro(area.0, pages)?);
     let unprotect = |_| Ok(set_memory_rw(area.0, pages)?);
-    measure_in_turns(2, protect, unprotect)?;
+    warm_up(2, |round| protect(round).and_then(|()| unprotect(round)))?;
     let [ro, rw] = measure_in_turns(rounds(values, pages), protect, unprotect)?;
     line("set_memory_ro").cost(ro);
     line("set_memory_rw").cost(rw);
