@@ -19,6 +19,15 @@ use core::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
 
+/// How often somebody had to wait, for whichever lock.
+static CONTENTIONS: AtomicU64 = AtomicU64::new(0);
+
+/// How often somebody found a lock held and waited, of all locks together.
+#[must_use]
+pub fn contentions() -> u64 {
+    CONTENTIONS.load(Relaxed)
+}
+
 /// Data that one holder at a time can reach.
 #[derive(Debug)]
 pub struct SpinLock<T> {
@@ -67,6 +76,7 @@ impl<T> SpinLock<T> {
     #[inline(never)]
     fn wait(&self) -> MutexGuard<'_, T> {
         self.contended.fetch_add(1, Relaxed);
+        CONTENTIONS.fetch_add(1, Relaxed);
         let since = time::now();
         let inner = self.inner.lock();
         self.waited.fetch_add(time::now() - since, Relaxed);
@@ -177,5 +187,7 @@ mod tests {
             drop(held);
         });
         assert_eq!((*lock.lock(), lock.contended()), (1, 1));
+        // Other tests have locks of their own.
+        assert!(contentions() >= 1);
     }
 }

@@ -74,6 +74,13 @@ impl Drop for Held {
     }
 }
 
+/// Stores to the first byte, as everybody who allocates does.
+#[inline(always)]
+pub(super) fn touch(area: VirtAddr, value: u8) {
+    // SAFETY: the caller has just made the area, which is mapped as memory.
+    unsafe { area.as_mut_ptr::<u8>().write_volatile(value) };
+}
+
 /// `vmalloc_pair`: an area made and freed, again and again; then the halves, in batches between which
 /// there is a purge, and the purge.
 pub(super) fn vmalloc_pair(values: &Values) -> Measured<()> {

@@ -3,23 +3,34 @@
 
 mod areas;
 mod beyond;
+mod fragment;
 mod meter;
 mod pages;
 pub mod parameters;
 mod protect;
 mod report;
+mod scaling;
 mod sections;
+mod suite;
 
 use super::command::{Failed, refuse};
 use crate::arch::time;
 use meter::Measured;
-use parameters::{Parameter, Values};
+use parameters::{Memory, Parameter, Values};
 
 /// A case.
 struct Case {
     name: &'static str,
     parameters: &'static [Parameter],
-    run: fn(&Values) -> Measured<()>,
+    run: Run,
+}
+
+/// How a case measures.
+enum Run {
+    /// It counts instructions.
+    Counted(fn(&Values) -> Measured<()>),
+    /// It measures time.
+    Timed(fn(&Values) -> Result<(), Failed>),
 }
 
 /// Shortens the table.
@@ -31,12 +42,12 @@ const fn case(
     Case {
         name,
         parameters,
-        run,
+        run: Run::Counted(run),
     }
 }
 
 /// Every case.
-const CASES: [Case; 7] = [
+const CASES: [Case; 15] = [
     case("vmalloc_pair", areas::SIZED, areas::vmalloc_pair),
     case("vmap", areas::SIZED, areas::vmap),
     case("huge_pair", areas::LOOPS, areas::huge_pair),
@@ -44,6 +55,18 @@ const CASES: [Case; 7] = [
     case("page", pages::ORDER, pages::page),
     case("page_batch", areas::LOOPS, pages::page_batch),
     case("lazy", areas::LOOPS, sections::lazy),
+    case("fix_size", suite::FIXED, suite::fix_size),
+    case("full_fit", suite::PLAIN, suite::full_fit),
+    case("long_busy_list", suite::PLAIN, suite::long_busy_list),
+    case("random_size", suite::DRAWN, suite::random_size),
+    case("fix_align", suite::PLAIN, suite::fix_align),
+    case("random_size_align", suite::DRAWN, suite::random_size_align),
+    case("align_shift", suite::ONCE, suite::align_shift),
+    Case {
+        name: "scaling",
+        parameters: scaling::THREADS,
+        run: Run::Timed(scaling::scaling),
+    },
 ];
 
 /// The names of the cases.
@@ -69,11 +92,26 @@ pub(super) fn bench(arguments: &[&str]) -> Result<(), Failed> {
         );
     };
     let values = Values::parse(words, case.parameters).map_err(Failed::because)?;
-    if !time::counts_instructions() {
-        return refuse!(
-            "the counter of this machine does not count instructions; known: QEMU with -smp 1 \
-             -icount shift=0,align=off,sleep=off -cpu CPU,cntfrq=1000000000, which 'make bench' uses"
-        );
-    }
-    (case.run)(&values).map_err(|trouble| Failed::because(format_args!("bench {name}: {trouble}")))
+    let counts = time::counts_instructions();
+    let run = match case.run {
+        Run::Counted(run) if counts => run,
+        Run::Timed(run) if !counts => return run(&values),
+        Run::Counted(_) => {
+            return refuse!(
+                "the counter of this machine does not count instructions; known: QEMU with -smp 1 \
+                 -icount shift=0,align=off,sleep=off -cpu CPU,cntfrq=1000000000, which 'make bench' \
+                 uses"
+            );
+        }
+        Run::Timed(_) => {
+            return refuse!("the counter of this machine counts instructions and tells no time");
+        }
+    };
+    let fragmented = match values.memory {
+        Memory::Fresh => Ok(None),
+        Memory::Fragmented => fragment::fragment().map(Some),
+    };
+    fragmented
+        .and_then(|_held| run(&values))
+        .map_err(|trouble| Failed::because(format_args!("bench {name}: {trouble}")))
 }

@@ -70,6 +70,7 @@ impl<T> IrqLock<T> {
     #[inline(never)]
     fn wait(&self) -> MutexGuard<'_, T> {
         self.contended.fetch_add(1, Relaxed);
+        super::CONTENTIONS.fetch_add(1, Relaxed);
         self.inner.lock()
     }
 
