@@ -385,21 +385,43 @@ fn report(frame: Frame, order: u8, error: FreeError, caller: &Location<'_>) {
     );
 }
 
-/// Failures for tests: the allocations that are still to come before one fails.
+/// Failures for tests: the allocations that are still to come before one fails. Those of one task
+/// alone count; what others allocate, and handlers that come in between, is not its business.
 mod injection {
     use super::{FAILING, SPECIAL};
-    use core::sync::atomic::{AtomicU64, Ordering};
+    use crate::task;
+    use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
     /// 0: off. Otherwise one more than the number of calls that still succeed.
     static COUNTDOWN: AtomicU64 = AtomicU64::new(0);
+    /// One more than the number of the task whose calls they are; 0: nobody's.
+    static TASK: AtomicU32 = AtomicU32::new(0);
 
-    /// Lets `calls` allocations pass and fails the one after them; `None` stops that.
-    pub fn fail_after(calls: Option<u64>) {
+    /// Lets `calls` allocations of the running task pass and fails the one after them; `None` stops
+    /// that. Nothing changes, and the answer is `false`, while another task waits for its own.
+    pub fn fail_after(calls: Option<u64>) -> bool {
+        let me = task::current().id + 1;
+        if let Err(other) = TASK.compare_exchange(0, me, Ordering::Relaxed, Ordering::Relaxed)
+            && other != me
+        {
+            return false;
+        }
         COUNTDOWN.store(calls.map_or(0, |n| n + 1), Ordering::Relaxed);
         match calls {
             Some(_) => SPECIAL.fetch_or(FAILING, Ordering::Relaxed),
             None => SPECIAL.fetch_and(!FAILING, Ordering::Relaxed),
         };
+        if calls.is_none() {
+            TASK.store(0, Ordering::Relaxed);
+        }
+        true
+    }
+
+    /// Whether this call is one of those that count.
+    #[cold]
+    fn is_meant() -> bool {
+        let task = task::current();
+        TASK.load(Ordering::Relaxed) == task.id + 1 && !task.in_interrupt()
     }
 
     /// Whether a failure is still to come.
@@ -411,6 +433,7 @@ mod injection {
     pub(super) fn injected_failure() -> Result<(), super::OutOfMemory> {
         match COUNTDOWN.load(Ordering::Relaxed) {
             0 => Ok(()),
+            _ if !is_meant() => Ok(()),
             n => {
                 COUNTDOWN.store(n - 1, Ordering::Relaxed);
                 if n == 1 {

@@ -157,9 +157,9 @@ const COMMANDS: [Command; 22] = [
     ),
     command(
         "stress",
-        "seed=N ops=N",
-        &["seed=", "ops="],
-        "N random operations that the seed decides, each checked; see 'model' and 'backend'",
+        "seed=N ops=N [tasks=N]",
+        &["seed=", "ops=", "tasks="],
+        "N random operations that the seed decides, each checked; by default a task a CPU",
         stress::stress,
     ),
     command(

@@ -1,6 +1,7 @@
 //! Areas that vmalloc makes of pages of its own, in pages and in blocks: made, looked at, freed.
 
 use super::{
+    claims,
     contents::{Marks, alias, load, readable, shadow_forbids},
     dice::Dice,
     messages::expect_report,
@@ -46,7 +47,7 @@ impl Area {
     }
 
     /// Whether the area is what it was made, and its neighbours are out of reach.
-    fn check(&self) -> Result<(), Wrong> {
+    pub(super) fn check(&self) -> Result<(), Wrong> {
         self.marks.check(|n| self.is_valid(n))?;
         // The first byte behind what was asked for, and the guard page.
         let behind = self.start + self.size;
@@ -58,11 +59,21 @@ impl Area {
         ensure!(!readable(guard), "the guard page at {guard} can be read");
         Ok(())
     }
+
+    /// Frees it. It is looked at first, and freed in any case.
+    pub(super) fn free(self) -> Result<(), Wrong> {
+        let start = self.start;
+        let checked = self.check().and(claims::give_up(start));
+        vfree(start).map_err(|error| wrong!("vfree({start}): {error}"))?;
+        checked
+    }
 }
 
-/// All of them.
+/// Those of one task.
 pub(super) struct Areas {
     slots: [Option<Area>; AREAS],
+    /// Nobody else allocates: what was freed is nobody's when the call returns.
+    alone: bool,
     /// Pages that they hold, and may hold.
     pages: u64,
     budget: u64,
@@ -70,9 +81,10 @@ pub(super) struct Areas {
 
 impl Areas {
     /// None, with room for `budget` pages.
-    pub(super) fn new(budget: u64) -> Self {
+    pub(super) fn new(budget: u64, alone: bool) -> Self {
         Self {
             slots: [const { None }; AREAS],
+            alone,
             pages: 0,
             budget,
         }
@@ -110,7 +122,8 @@ impl Areas {
             4..8 => How::Aligned(PAGE_SIZE << dice.below(6)),
             _ => How::Plain,
         };
-        let most = self.budget - self.pages;
+        // Areas that were taken over may have used more than there was.
+        let most = self.budget.saturating_sub(self.pages);
         let pages = match how {
             How::Huge => dice.between(1, 1024).max(dice.below(1024)).min(most),
             _ if most == 0 => 0,
@@ -154,14 +167,7 @@ impl Areas {
                 "{start} is not aligned to {align} bytes"
             );
         }
-        let range = area.range()?;
-        for other in self.slots.iter().flatten() {
-            ensure!(
-                !range.overlaps(&other.range()?),
-                "the new area at {start} overlaps the one at {}",
-                other.start
-            );
-        }
+        claims::claim(start, pages)?;
         if how == How::Zeroed {
             for (va, _) in area.marks.pages().filter_map(|n| area.marks.of_page(n)) {
                 let found = load(va)?;
@@ -190,10 +196,10 @@ impl Areas {
         };
         self.pages -= area.pages();
         let start = area.start;
-        // Looked at first; freed in any case.
-        let checked = area.check();
-        vfree(start).map_err(|error| wrong!("vfree({start}): {error}"))?;
-        checked?;
+        area.free()?;
+        if !self.alone {
+            return Ok(());
+        }
         if debug_pagealloc::is_on() {
             ensure!(!readable(start), "{start} was freed and can be read");
         }
@@ -214,6 +220,24 @@ impl Areas {
     /// Frees all.
     pub(super) fn free_all(&mut self) -> Result<(), Wrong> {
         (0..AREAS).try_for_each(|slot| self.free_slot(slot, false))
+    }
+
+    /// Hands one over to whoever takes it.
+    pub(super) fn give_away(&mut self, dice: &mut Dice) -> Option<Area> {
+        let slot = dice.slot(&self.slots, true)?;
+        let area = self.slots[slot].take()?;
+        self.pages -= area.pages();
+        Some(area)
+    }
+
+    /// Takes one over that another task may have made, if there is room.
+    pub(super) fn take_over(&mut self, area: Area) -> Result<(), Area> {
+        let Some(slot) = self.slots.iter_mut().find(|slot| slot.is_none()) else {
+            return Err(area);
+        };
+        self.pages += area.pages();
+        *slot = Some(area);
+        Ok(())
     }
 
     /// Looks at one.
@@ -247,7 +271,7 @@ impl Areas {
             .is_some_and(|(_, level)| level == Level::L2);
         let promised = PageRange::new(va.align_down(Size::Block.bytes()), Size::Block.pages())
             .ok_or_else(|| wrong!("a block that is no range"))?;
-        // SAFETY: only this run knows the area, and it does nothing else meanwhile.
+        // SAFETY: only this task knows the area, and it does nothing else meanwhile.
         let idle = unsafe { Idle::promise(promised) };
         let (split, failed) = dice.allocating(|| split_block(va, &idle));
         dice.note(u64::from(split.is_ok()));

@@ -83,10 +83,10 @@ impl Dice {
     /// Calls what allocates pages, now and then with one of its allocations failing. Returns what
     /// it did, and whether one failed.
     pub(super) fn allocating<R>(&mut self, call: impl FnOnce() -> R) -> (R, bool) {
-        if !self.one_in(12) {
+        // One task at a time has its allocations fail.
+        if !self.one_in(12) || !page_alloc::fail_after(Some(self.below(5))) {
             return (call(), false);
         }
-        page_alloc::fail_after(Some(self.below(5)));
         let result = call();
         let failed = !page_alloc::armed();
         page_alloc::fail_after(None);

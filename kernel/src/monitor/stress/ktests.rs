@@ -1,13 +1,16 @@
 //! Kernel tests of random operation: the seed decides all of it, under every model and backend, and
 //! what goes wrong is found, at the same step each time.
 
-use super::run::{Stopped, run};
+use super::{
+    claims,
+    crowd::run_many,
+    run::{Stopped, run},
+};
 use crate::{
     arch::fixup::probe_write_u64,
     check, check_eq, kernel_test,
     ktest::TestResult,
     mm::{
-        layout::VMALLOC,
         lazy::{self, Backend, Model},
         linear_map, page_alloc,
         testing::{must, trouble},
@@ -15,7 +18,7 @@ use crate::{
     },
     monitor::{Failed, run as command},
 };
-use alloc::{format, string::ToString};
+use alloc::{format, string::ToString, vec::Vec};
 use vmsa::{Frame, PAGE_SIZE, VirtAddr};
 
 kernel_test! { "stress", a_seed_decides_every_operation, {
@@ -77,10 +80,12 @@ fn found<T>(
     Ok(())
 }
 
-/// The alias of a page of some area of pages that is in use.
+/// The alias of the first page of some area of pages that a task has: there is a mark in it.
 fn page_in_use() -> Option<VirtAddr> {
-    let pages = (0..4096).map(|n| VMALLOC.page(n));
-    pages
+    let mut starts = Vec::new();
+    claims::each(|range| starts.push(range.start()));
+    starts
+        .into_iter()
         .filter(|va| vmalloc::find(*va).is_some_and(|a| a.kind == AreaKind::Vmalloc))
         .filter_map(|va| linear_map::kernel().leaf(va))
         .filter_map(|(entry, level)| entry.output(level))
@@ -126,11 +131,73 @@ kernel_test! { "stress", a_message_that_nothing_led_to_is_found, {
     found("the first: somebody complains", complain, |()| Ok(()))
 } }
 
+/// The tasks of a run of several.
+const TASKS: usize = 4;
+
+kernel_test! { "stress", several_tasks_and_handlers_share_the_machine, {
+    match run_many(21, 2000, TASKS, |_| ()) {
+        // All that one task alone can't do was done.
+        Ok((_, happened)) => {
+            log::info!("{happened}");
+            check!(happened.migrations > 0 && happened.sleeps > 0);
+            check!(happened.handed_over > 0 && happened.in_section > 0);
+            check!(happened.handled.0 > 0);
+            Ok(())
+        }
+        Err(Stopped { step, why }) => {
+            log::error!("step {step}: {why}");
+            Err(trouble("a run of several tasks"))
+        }
+    }
+} }
+
+/// Runs a seed with several tasks, with `spoil` called between two of their orders until it has
+/// spoilt something, which `mend` then makes good. It must be found, for a reason that holds `why`.
+fn found_of_many<T>(
+    why: &str,
+    spoil: impl Fn() -> Option<T>,
+    mend: impl Fn(T) -> TestResult,
+) -> TestResult {
+    let mut spoilt = None;
+    let result = run_many(23, 4000, TASKS, |done| {
+        if done > 300 && spoilt.is_none() {
+            spoilt = spoil();
+        }
+    });
+    mend(spoilt.ok_or(trouble("nothing was spoilt"))?)?;
+    let Err(stopped) = result else {
+        return Err(trouble("nothing was found"));
+    };
+    log::info!("step {}: {}", stopped.step, stopped.why);
+    check!(stopped.why.to_string().contains(why));
+    Ok(())
+}
+
+kernel_test! { "stress", what_one_of_several_tasks_finds_stops_all, {
+    found_of_many("0x0000000000000bad, and ", write_over, |()| Ok(()))
+} }
+
+kernel_test! { "stress", a_page_that_none_of_several_tasks_has_is_found, {
+    found_of_many("are accounted for", || page_alloc::allocate(0).ok(), |frame| {
+        must!(page_alloc::free(frame, 0));
+        Ok(())
+    })
+} }
+
+kernel_test! { "stress", an_area_that_none_of_several_tasks_has_is_found, {
+    found_of_many("are accounted for", || vmalloc::vmalloc(1).ok(), |start| {
+        must!(vmalloc::vfree(start));
+        Ok(())
+    })
+} }
+
 kernel_test! { "stress", arguments_are_refused, {
     for (arguments, why) in [
         ("seed=1 ops=0", Some("no operations are no run")),
+        ("seed=1 ops=1 tasks=0", Some("0 tasks are no run; known: 1 to 8")),
+        ("seed=1 ops=1 tasks=9", Some("9 tasks are no run; known: 1 to 8")),
         ("seed=x ops=1", Some("'x' is no number")),
-        ("seed=1 ops=1 steps=1", Some("unknown argument 'steps'; known: seed ops")),
+        ("seed=1 ops=1 steps=1", Some("unknown argument 'steps'; known: seed ops tasks")),
         ("seed=1 seed=2 ops=1", Some("'seed' is there twice")),
         ("seed=1 ops=0x1_0000_0000_0000_0000", Some("more than 64 bits hold")),
         ("seed=1", None),
@@ -148,6 +215,7 @@ kernel_test! { "stress", arguments_are_refused, {
         }
     }
     check_eq!(command("stress seed=0 ops=1"), Ok(()));
+    check_eq!(command("stress ops=9 seed=1 tasks=3"), Ok(()));
     check_eq!(command("stress ops=2 seed=0xffff_ffff_ffff_ffff"), Ok(()));
     Ok(())
 } }

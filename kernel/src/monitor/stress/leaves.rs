@@ -24,9 +24,8 @@ use crate::{
 };
 use vmsa::{Attributes, Descriptor, Frame, Level, PAGE_SIZE, PageRange, VirtAddr};
 
-/// Leaves, from the first scratch address on; more than a queue of stores or a list of flushes
-/// holds.
-const LEAVES: usize = 64;
+/// Leaves of a task; more than a queue of stores or a list of flushes holds.
+pub(super) const LEAVES: usize = 56;
 /// Of those, at hand.
 const AT_HAND: usize = 8;
 /// Frames that are mapped there.
@@ -58,6 +57,8 @@ impl Mapped {
 
 /// All of them.
 pub(super) struct Leaves {
+    /// The number of the first among the scratch addresses.
+    base: usize,
     frames: [Frame; FRAMES],
     tag: u64,
     leaves: [Leaf; LEAVES],
@@ -65,17 +66,14 @@ pub(super) struct Leaves {
     focus: usize,
 }
 
-fn va(n: usize) -> VirtAddr {
-    SCRATCH.page(n as u64)
-}
-
 fn broken(error: page_table::Error) -> Wrong {
     wrong!("a leaf of the scratch addresses: {error}")
 }
 
 impl Leaves {
-    /// None mapped. The tables and the frames for them are made.
-    pub(super) fn new(dice: &mut Dice) -> Result<Self, Wrong> {
+    /// None mapped, of the `part`-th share of the scratch addresses. The tables and the frames for
+    /// them are made.
+    pub(super) fn new(part: usize, dice: &mut Dice) -> Result<Self, Wrong> {
         let no_memory = |OutOfMemory| wrong!("no memory to begin with");
         linear_map::kernel().prepare(SCRATCH).map_err(broken)?;
         // The links may be looked through before any leaf is stored below them.
@@ -86,15 +84,23 @@ impl Leaves {
             *frame = page_alloc::allocate(0).map_err(no_memory)?;
             store(linear_map::virt(frame.start()), mix(tag ^ n as u64))?;
         }
+        let base = part * LEAVES;
+        let share = PageRange::new(SCRATCH.page(base as u64), LEAVES as u64)
+            .ok_or_else(|| wrong!("no share of the scratch addresses"))?;
         let mut occupied = 0;
-        linear_map::kernel().visit(SCRATCH, &mut |_, _, _| occupied += 1);
+        linear_map::kernel().visit(share, &mut |_, _, _| occupied += 1);
         ensure!(occupied == 0, "{occupied} scratch addresses are in use");
         Ok(Self {
+            base,
             frames,
             tag,
             leaves: [Leaf::default(); LEAVES],
             focus: 0,
         })
+    }
+
+    fn va(&self, n: usize) -> VirtAddr {
+        SCRATCH.page((self.base + n) as u64)
     }
 
     /// Everything that was put off has been made good.
@@ -143,7 +149,7 @@ impl Leaves {
     /// until then stays done, and no section is left open.
     fn walk_into_error(&mut self, n: usize, dice: &mut Dice) -> Result<(), Wrong> {
         let good = dice.below(4).min((LEAVES - 1 - n) as u64);
-        let range = PageRange::new(va(n), good + 1).ok_or_else(|| wrong!("no range"))?;
+        let range = PageRange::new(self.va(n), good + 1).ok_or_else(|| wrong!("no range"))?;
         let mapped = Mapped {
             frame: 0,
             read_only: false,
@@ -183,7 +189,7 @@ impl Leaves {
             .ok_or_else(|| wrong!("a frame that is not aligned"))?;
         let mut old = Descriptor::INVALID;
         linear_map::kernel()
-            .set_leaf(va(n), |held| {
+            .set_leaf(self.va(n), |held| {
                 old = held;
                 new
             })
@@ -191,7 +197,7 @@ impl Leaves {
         ensure!(
             old.is_none(),
             "{} is unmapped and its entry holds {old:?}",
-            va(n)
+            self.va(n)
         );
         self.leaves[n] = Leaf {
             mapped: Some(mapped),
@@ -209,7 +215,7 @@ impl Leaves {
         let most = dice.between(1, 8) as usize;
         let run = self.leaves[n..].iter().take(most);
         let count = run.take_while(|leaf| leaf.mapped.is_some()).count();
-        let range = PageRange::new(va(n), count as u64)
+        let range = PageRange::new(self.va(n), count as u64)
             .ok_or_else(|| wrong!("{count} leaves are no range"))?;
         let mut leaves = self.leaves[n..].iter().map(|leaf| leaf.mapped);
         let mut wrong_entry = None;
@@ -254,9 +260,10 @@ impl Leaves {
             ..mapped
         };
         linear_map::kernel()
-            .set_leaf(va(n), |held| held.with_attributes(mapped.attributes()))
+            .set_leaf(self.va(n), |held| held.with_attributes(mapped.attributes()))
             .map_err(broken)?;
-        let page = PageRange::new(va(n), 1).ok_or_else(|| wrong!("a page that is no range"))?;
+        let page =
+            PageRange::new(self.va(n), 1).ok_or_else(|| wrong!("a page that is no range"))?;
         let mut flush = Flush::begin(1);
         flush.add(page, Removed::Leaves);
         flush.finish();
@@ -266,24 +273,24 @@ impl Leaves {
 
     /// Whether a settled leaf can be used as it is mapped, and not where it is not.
     fn look(&self, n: usize) -> Result<(), Wrong> {
-        let at = va(n) + (n as u64 * 8) % PAGE_SIZE;
+        let at = self.va(n) + (n as u64 * 8) % PAGE_SIZE;
         let Some(mapped) = self.leaves[n].mapped else {
             ensure!(!readable(at), "{at} is unmapped and can be read");
             return Ok(());
         };
         let mark = mix(self.tag ^ mapped.frame as u64);
-        let found = probe_read_u64(va(n))
-            .map_err(|fault| wrong!("{} is mapped and can't be read: {fault:?}", va(n)))?;
+        let found = probe_read_u64(self.va(n))
+            .map_err(|fault| wrong!("{} is mapped and can't be read: {fault:?}", self.va(n)))?;
         ensure!(
             found == mark,
             "{} holds {found:#018x}, and {mark:#018x} is right",
-            va(n)
+            self.va(n)
         );
-        let written = writable(va(n), mark);
+        let written = writable(self.va(n), mark);
         ensure!(
             written != mapped.read_only,
             "{} is read-only: {}, and can be written: {written}",
-            va(n),
+            self.va(n),
             mapped.read_only
         );
         Ok(())
@@ -291,7 +298,7 @@ impl Leaves {
 
     /// Unmaps all and gives the frames back.
     pub(super) fn give_back(&mut self) -> Result<(), Wrong> {
-        let range = PageRange::new(va(0), LEAVES as u64).ok_or_else(|| wrong!("no range"))?;
+        let range = PageRange::new(self.va(0), LEAVES as u64).ok_or_else(|| wrong!("no range"))?;
         linear_map::kernel()
             .apply_to_existing_page_range(range, |leaf| {
                 if !leaf.get().is_none() {

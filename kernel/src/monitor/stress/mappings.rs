@@ -1,6 +1,7 @@
 //! `vmap` and `vunmap`: pages of others at further addresses.
 
 use super::{
+    claims,
     contents::{load, readable, shadow_forbids, store, writable},
     dice::Dice,
     pages::{Page, Pages},
@@ -54,19 +55,30 @@ impl Mapping {
     }
 }
 
-/// All of them.
-#[derive(Default)]
-pub(super) struct Mappings([Option<Mapping>; MAPPINGS]);
+/// Those of one task.
+pub(super) struct Mappings {
+    slots: [Option<Mapping>; MAPPINGS],
+    /// Nobody else allocates: what was unmapped is nobody's when the call returns.
+    alone: bool,
+}
 
 impl Mappings {
+    /// None.
+    pub(super) fn new(alone: bool) -> Self {
+        Self {
+            slots: [const { None }; MAPPINGS],
+            alone,
+        }
+    }
+
     /// How many there are.
     pub(super) fn count(&self) -> usize {
-        self.0.iter().flatten().count()
+        self.slots.iter().flatten().count()
     }
 
     /// Maps a few pages, if there is room and there are any.
     pub(super) fn map(&mut self, pages: &mut Pages, dice: &mut Dice) -> Result<(), Wrong> {
-        let Some(slot) = dice.slot(&self.0, false) else {
+        let Some(slot) = dice.slot(&self.slots, false) else {
             return Ok(());
         };
         let Some(first) = pages.one(dice) else {
@@ -99,6 +111,7 @@ impl Mappings {
             }
         };
         dice.note(start.as_u64());
+        claims::claim(start, count as u64)?;
         let mapping = Mapping {
             start,
             read_only,
@@ -106,15 +119,15 @@ impl Mappings {
         };
         mapping.pages().for_each(|(_, page)| pages.used(page));
         let checked = mapping.check(pages, 0, MOST);
-        self.0[slot] = Some(mapping);
+        self.slots[slot] = Some(mapping);
         checked
     }
 
     /// Looks at one.
     pub(super) fn check(&self, pages: &Pages, dice: &mut Dice) -> Result<(), Wrong> {
         match dice
-            .slot(&self.0, true)
-            .and_then(|slot| self.0[slot].as_ref())
+            .slot(&self.slots, true)
+            .and_then(|slot| self.slots[slot].as_ref())
         {
             Some(mapping) => mapping.check(pages, dice.below(MOST as u64) as usize, 1),
             None => Ok(()),
@@ -123,7 +136,7 @@ impl Mappings {
 
     /// Unmaps one, if there is any.
     pub(super) fn unmap(&mut self, pages: &mut Pages, dice: &mut Dice) -> Result<(), Wrong> {
-        let Some(slot) = dice.slot(&self.0, true) else {
+        let Some(slot) = dice.slot(&self.slots, true) else {
             return Ok(());
         };
         dice.note(slot as u64);
@@ -131,15 +144,18 @@ impl Mappings {
     }
 
     fn unmap_slot(&mut self, slot: usize, pages: &mut Pages) -> Result<(), Wrong> {
-        let Some(mapping) = self.0[slot].take() else {
+        let Some(mapping) = self.slots[slot].take() else {
             return Ok(());
         };
         let start = mapping.start;
-        let checked = mapping.check(pages, 0, 2);
+        let checked = mapping.check(pages, 0, 2).and(claims::give_up(start));
         let unmapped = vunmap(start);
         mapping.pages().for_each(|(_, page)| pages.unused(page));
         ensure!(unmapped == Ok(()), "vunmap({start}) gave {unmapped:?}");
         checked?;
+        if !self.alone {
+            return Ok(());
+        }
         if debug_pagealloc::is_on() {
             ensure!(!readable(start), "{start} was unmapped and can be read");
         }

@@ -2,8 +2,12 @@
 
 mod areas;
 mod books;
+mod claims;
 mod contents;
+mod crowd;
 mod dice;
+mod exchange;
+mod interrupts;
 mod judge;
 mod ktests;
 mod leaves;
@@ -20,12 +24,16 @@ use super::{
     arguments::number,
     command::{Failed, refuse},
 };
-use crate::println;
+use crate::{arch::cpu, println};
+use crowd::run_many;
 use run::{Done, Stopped, run};
 
-/// `stress seed=N ops=N`.
+/// Tasks that there can be.
+const MAX_TASKS: usize = cpu::MAX_CPUS;
+
+/// `stress seed=N ops=N [tasks=N]`.
 pub(super) fn stress(arguments: &[&str]) -> Result<(), Failed> {
-    let (mut seed, mut operations) = (None, None);
+    let (mut seed, mut operations, mut tasks) = (None, None, None);
     for argument in arguments {
         let Some((name, value)) = argument.split_once('=') else {
             return Err(Failed::Usage);
@@ -33,7 +41,8 @@ pub(super) fn stress(arguments: &[&str]) -> Result<(), Failed> {
         let slot = match name {
             "seed" => &mut seed,
             "ops" => &mut operations,
-            _ => return refuse!("unknown argument '{name}'; known: seed ops"),
+            "tasks" => &mut tasks,
+            _ => return refuse!("unknown argument '{name}'; known: seed ops tasks"),
         };
         if slot.replace(number(value)?).is_some() {
             return refuse!("'{name}' is there twice");
@@ -45,7 +54,19 @@ pub(super) fn stress(arguments: &[&str]) -> Result<(), Failed> {
     if operations == 0 {
         return refuse!("no operations are no run; known: 1 and more");
     }
-    match run(seed, operations, |_| ()) {
+    let tasks = tasks.unwrap_or(cpu::count() as u64);
+    if !(1..=MAX_TASKS as u64).contains(&tasks) {
+        return refuse!("{tasks} tasks are no run; known: 1 to {MAX_TASKS}");
+    }
+    let result = if tasks == 1 {
+        run(seed, operations, |_| ())
+    } else {
+        run_many(seed, operations, tasks as usize, |_| ()).map(|(done, happened)| {
+            println!("stress: seed {seed}: {tasks} tasks, {happened}");
+            done
+        })
+    };
+    match result {
         Ok(Done { digest, warnings }) => {
             if warnings > 0 {
                 println!("stress: seed {seed}: {warnings} warnings of models that warn of nesting");

@@ -18,7 +18,7 @@ use vmsa::Frame;
 pub(super) const HOLDINGS: usize = 20;
 
 /// Pages that were allocated by one call.
-struct Holding {
+pub(super) struct Holding {
     what: What,
     tag: u64,
     /// Mappings of its pages.
@@ -33,7 +33,7 @@ enum What {
 }
 
 impl Holding {
-    fn count(&self) -> u64 {
+    pub(super) fn count(&self) -> u64 {
         match &self.what {
             What::Block(_, order) | What::Split(_, order) => 1 << order,
             What::List(list) => list.count(),
@@ -59,8 +59,20 @@ impl Holding {
             .filter_map(nth)
     }
 
+    /// Whether it has its contents.
+    pub(super) fn check(&self) -> Result<(), Wrong> {
+        for (frame, mark) in self.marked() {
+            let found = load(linear_map::virt(frame.start()))?;
+            ensure!(
+                found == mark,
+                "page {frame} holds {found:#018x}, and {mark:#018x} was written"
+            );
+        }
+        Ok(())
+    }
+
     /// Gives the pages back.
-    fn free(self, one_by_one: bool) -> Result<(), Wrong> {
+    pub(super) fn free(self, one_by_one: bool) -> Result<(), Wrong> {
         let free = |frame: Frame, order| {
             lazy::call_page_allocator(|| page_alloc::free(frame, order))
                 .map_err(|error| wrong!("freeing page {frame}, order {order}: {error}"))
@@ -97,18 +109,21 @@ pub(super) struct Page {
     pub(super) frame: Frame,
 }
 
-/// All of them.
+/// Those of one task.
 pub(super) struct Pages {
     slots: [Option<Holding>; HOLDINGS],
+    /// Nobody else allocates: what was freed is nobody's when the call returns.
+    alone: bool,
     held: u64,
     budget: u64,
 }
 
 impl Pages {
     /// None, with room for `budget` pages.
-    pub(super) fn new(budget: u64) -> Self {
+    pub(super) fn new(budget: u64, alone: bool) -> Self {
         Self {
             slots: [const { None }; HOLDINGS],
+            alone,
             held: 0,
             budget,
         }
@@ -124,7 +139,7 @@ impl Pages {
         let Some(slot) = dice.slot(&self.slots, false) else {
             return Ok(());
         };
-        let most = self.budget - self.held;
+        let most = self.budget.saturating_sub(self.held);
         let order = match dice.below(256) {
             0 => 9,
             1..16 => dice.below(7) as u8,
@@ -193,17 +208,35 @@ impl Pages {
             return Ok(());
         };
         self.held -= holding.count();
-        let checked = check(&holding);
+        let checked = holding.check();
         let first = holding.frame(0);
         holding.free(one_by_one)?;
         checked?;
-        if let Some(frame) = first.filter(|_| debug_pagealloc::is_on()) {
+        if let Some(frame) = first.filter(|_| self.alone && debug_pagealloc::is_on()) {
             let va = linear_map::virt(frame.start());
             ensure!(
                 !readable(va),
                 "page {frame} was freed and can be read at {va}"
             );
         }
+        Ok(())
+    }
+
+    /// Hands a block or a list over, that nothing maps, to whoever takes it.
+    pub(super) fn give_away(&mut self, dice: &mut Dice) -> Option<Holding> {
+        let slot = dice.slot(&self.slots, true)?;
+        let holding = self.slots[slot].take_if(|holding| holding.users == 0)?;
+        self.held -= holding.count();
+        Some(holding)
+    }
+
+    /// Takes one over that another task may have made, if there is room.
+    pub(super) fn take_over(&mut self, holding: Holding) -> Result<(), Holding> {
+        let Some(slot) = self.slots.iter_mut().find(|slot| slot.is_none()) else {
+            return Err(holding);
+        };
+        self.held += holding.count();
+        *slot = Some(holding);
         Ok(())
     }
 
@@ -224,7 +257,7 @@ impl Pages {
             page_alloc::split(first, order)
                 .map_err(|error| wrong!("splitting page {first}, order {order}: {error}"))?;
             holding.what = What::Split(first, order);
-            return check(holding);
+            return holding.check();
         }
         Ok(())
     }
@@ -238,7 +271,7 @@ impl Pages {
             return Ok(());
         };
         let (What::Block(first, order) | What::Split(first, order)) = holding.what else {
-            return check(holding);
+            return holding.check();
         };
         let va = linear_map::virt(first.start());
         let count = dice.between(1, 1 << order);
@@ -249,14 +282,14 @@ impl Pages {
                 out == Err(Error::Huge),
                 "a part of the linear map, which is made of blocks: {out:?}"
             );
-            return check(holding);
+            return holding.check();
         }
         ensure!(out == Ok(()), "{count} pages at {va} made invalid: {out:?}");
         let seen = readable(va);
         let back = set_memory_valid(va, count, true);
         ensure!(back == Ok(()), "{count} pages at {va} made valid: {back:?}");
         ensure!(!seen, "{va} was made invalid and can be read");
-        check(holding)
+        holding.check()
     }
 
     /// Frees that must be refused.
@@ -308,16 +341,4 @@ impl Pages {
             .map_or(0, |holding| holding.tag);
         mix(tag ^ page.nth)
     }
-}
-
-/// Whether a holding has its contents.
-fn check(holding: &Holding) -> Result<(), Wrong> {
-    for (frame, mark) in holding.marked() {
-        let found = load(linear_map::virt(frame.start()))?;
-        ensure!(
-            found == mark,
-            "page {frame} holds {found:#018x}, and {mark:#018x} was written"
-        );
-    }
-    Ok(())
 }

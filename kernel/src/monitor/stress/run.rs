@@ -1,14 +1,17 @@
-//! A run: so many random operations, one after the other, each with its checks, and everything
-//! given back at the end.
+//! What one task does: so many random operations, one after the other, each with its checks, and
+//! everything given back at the end. A run of one task is all here; of more, see [`crowd`].
+//!
+//! [`crowd`]: super::crowd
 
 use super::{
     areas::{AREAS, Areas},
     books::{Books, make_ready},
+    claims,
     dice::Dice,
     judge,
     leaves::Leaves,
     mappings::{MAPPINGS, Mappings},
-    messages::{self, Listening},
+    messages::{self, Listening, verdict},
     pages::Pages,
     protect,
     sections::Sections,
@@ -39,14 +42,16 @@ pub(super) struct Stopped {
     pub(super) why: Wrong,
 }
 
-/// What a run has in its hands.
-struct Run {
-    dice: Dice,
-    sections: Sections,
-    areas: Areas,
-    pages: Pages,
+/// What a task has in its hands.
+pub(super) struct Run {
+    pub(super) dice: Dice,
+    pub(super) sections: Sections,
+    pub(super) areas: Areas,
+    pub(super) pages: Pages,
     mappings: Mappings,
-    leaves: Leaves,
+    pub(super) leaves: Leaves,
+    /// It is the only one.
+    alone: bool,
     /// Violations before it.
     violations: u64,
 }
@@ -57,38 +62,23 @@ struct Run {
 /// # Errors
 /// The first step after which something is wrong. What can still be given back is.
 pub(super) fn run(seed: u64, steps: u64, mut before: impl FnMut(u64)) -> Result<Done, Stopped> {
-    let listening = Listening::start();
+    let _listening = Listening::start();
     let chosen = (lazy::model(), lazy::backend());
     let stopped = |step| move |why| Stopped { step, why };
-    let mut dice = Dice::new(seed);
-    // Small parts of what there is, and no more than that on a large machine: nothing fails for
-    // want of memory but what is made to.
-    let free = page_alloc::stats().free;
-    let (areas, pages) = ((free / 4).min(4096), (free / 8).min(2048));
+    claims::clear();
     // Before the books are opened, so that its memory is in them.
     let mut run = make_ready(AREAS + MAPPINGS)
-        .and_then(|()| Leaves::new(&mut dice))
-        .map(|leaves| {
-            Box::new(Run {
-                dice,
-                sections: Sections::default(),
-                areas: Areas::new(areas),
-                pages: Pages::new(pages),
-                mappings: Mappings::default(),
-                leaves,
-                violations: judge::violations(),
-            })
-        })
+        .and_then(|()| Run::new(Dice::new(seed), 0, 1))
         .map_err(stopped(0))?;
     let books = Books::open();
     let result = (1..=steps).try_for_each(|step| {
         before(step);
         run.step()
-            .and_then(|()| run.audit(step, &books, &listening))
+            .and_then(|()| run.audit(step, &books))
             .map_err(stopped(step))
     });
     page_alloc::fail_after(None);
-    let (given_back, digest) = (run.give_back(&books), run.dice.digest());
+    let (given_back, digest) = (run.close(&books), run.dice.digest());
     drop(run);
     lazy::reset();
     let rechosen =
@@ -96,7 +86,7 @@ pub(super) fn run(seed: u64, steps: u64, mut before: impl FnMut(u64)) -> Result<
     result?;
     given_back
         .and(rechosen)
-        .and_then(|()| listening.verdict())
+        .and_then(|()| verdict())
         .map_err(stopped(steps + 1))?;
     Ok(Done {
         digest,
@@ -105,8 +95,27 @@ pub(super) fn run(seed: u64, steps: u64, mut before: impl FnMut(u64)) -> Result<
 }
 
 impl Run {
+    /// The hands of the `part`-th of so many tasks, empty.
+    pub(super) fn new(mut dice: Dice, part: usize, tasks: usize) -> Result<Box<Self>, Wrong> {
+        let leaves = Leaves::new(part, &mut dice)?;
+        let alone = tasks == 1;
+        // Small parts of what there is, and no more than that on a large machine: nothing fails
+        // for want of memory but what is made to.
+        let free = page_alloc::stats().free / tasks as u64;
+        Ok(Box::new(Self {
+            dice,
+            sections: Sections::default(),
+            areas: Areas::new((free / 4).min(4096), alone),
+            pages: Pages::new((free / 8).min(2048), alone),
+            mappings: Mappings::new(alone),
+            leaves,
+            alone,
+            violations: judge::violations(),
+        }))
+    }
+
     /// One operation.
-    fn step(&mut self) -> Result<(), Wrong> {
+    pub(super) fn step(&mut self) -> Result<(), Wrong> {
         let Self {
             dice,
             sections,
@@ -114,6 +123,7 @@ impl Run {
             pages,
             mappings,
             leaves,
+            alone,
             ..
         } = self;
         let operation = dice.below(256);
@@ -144,7 +154,7 @@ impl Run {
             }
             153 if dice.one_in(2) => areas.misuse(dice),
             153 => pages.misuse(dice),
-            154 if sections.is_empty() => {
+            154 if sections.is_empty() && *alone => {
                 let (model, backend) = (dice.pick(&Model::ALL), dice.pick(&Backend::ALL));
                 dice.note((model as u64) << 8 | backend as u64);
                 lazy::choose(model, backend)
@@ -175,29 +185,47 @@ impl Run {
     }
 
     /// What must hold after every operation.
-    fn audit(&mut self, step: u64, books: &Books, listening: &Listening) -> Result<(), Wrong> {
-        listening.verdict()?;
+    pub(super) fn look_around(&self) -> Result<(), Wrong> {
+        verdict()?;
         let violations = judge::violations() - self.violations;
         ensure!(
             violations == 0,
-            "{violations} violations of the architecture's rules, told below"
+            "{violations} violations of the architecture's rules"
         );
+        Ok(())
+    }
+
+    /// The pages and the areas that it holds.
+    pub(super) fn held(&self) -> (u64, usize) {
+        let pages = self.areas.pages() + self.pages.held();
+        (pages, self.areas.count() + self.mappings.count())
+    }
+
+    /// As [`look_around`](Self::look_around), and the books now and then.
+    fn audit(&mut self, step: u64, books: &Books) -> Result<(), Wrong> {
+        self.look_around()?;
         if step.is_multiple_of(AUDIT) {
             Books::purge_in_time();
-            let pages = self.areas.pages() + self.pages.held();
-            books.check(pages, self.areas.count() + self.mappings.count())?;
+            let (pages, areas) = self.held();
+            books.check(pages, areas)?;
         }
         Ok(())
     }
 
-    /// Gives everything back, and closes the books.
-    fn give_back(&mut self, books: &Books) -> Result<(), Wrong> {
+    /// Closes every section, and gives everything back but what was there before the books.
+    pub(super) fn give_back(&mut self) -> Result<(), Wrong> {
         self.sections.close_all();
+        self.leaves.settle();
         let closed = self.sections.check();
         // Each is tried, whatever became of the one before it.
         let unmapped = self.mappings.unmap_all(&mut self.pages);
         let freed = self.areas.free_all().and(self.pages.free_all());
-        let balanced = closed.and(unmapped).and(freed).and_then(|()| books.close());
+        closed.and(unmapped).and(freed)
+    }
+
+    /// Gives everything back, and closes the books.
+    fn close(&mut self, books: &Books) -> Result<(), Wrong> {
+        let balanced = self.give_back().and_then(|()| books.close());
         let leaves = self.leaves.give_back();
         balanced.and(leaves)
     }
