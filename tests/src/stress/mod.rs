@@ -58,7 +58,9 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result {
         while let Some(seed) = next() {
             let result = play(workspace, options, &image, &seed);
             let mut total = total.lock().unwrap_or_else(PoisonError::into_inner);
-            total.add(options, &seed, result);
+            let log = log(workspace, &seed);
+            let log = workspace.relative(&log).display().to_string();
+            total.add(options, &seed, &log, result);
         }
     };
     std::thread::scope(|scope| (0..AT_A_TIME).for_each(|_| drop(scope.spawn(play_all))));
@@ -73,11 +75,16 @@ fn play(
     image: &std::path::Path,
     seed: &Seed,
 ) -> Result<Outcome> {
-    let log = workspace.log(&format!("stress-{}", seed.number));
+    let log = log(workspace, seed);
     let boot = Machine::new(&seed.options(options)?, image)
         .autorun(&seed.command())
         .boot_logged(seed.limit(), &workspace.root, &log)?;
     Ok(Outcome::of(&boot, seed))
+}
+
+/// Where what the machine of a seed said is kept.
+fn log(workspace: &Workspace, seed: &Seed) -> std::path::PathBuf {
+    workspace.log(&format!("stress-{}", seed.number))
 }
 
 /// What all seeds came to.
@@ -87,13 +94,15 @@ struct Total {
     seeds: u64,
     violations: u64,
     events: u64,
+    /// Seeds that failed, for whatever reason.
+    failed: u64,
     /// The first failure.
     failure: Option<Failure>,
 }
 
 impl Total {
     /// Takes one seed in, and prints its line.
-    fn add(&mut self, options: &Options, seed: &Seed, result: Result<Outcome>) {
+    fn add(&mut self, options: &Options, seed: &Seed, log: &str, result: Result<Outcome>) {
         self.seeds += 1;
         let name = format!("seed {} ({})", seed.number, seed.configuration());
         let verdict = result.and_then(|outcome| {
@@ -105,7 +114,10 @@ impl Total {
             })
         });
         if let Err(failure) = verdict {
-            println!("{name}: FAILED ({failure}); again: {}", seed.again(options));
+            println!("{name}: FAILED ({failure})");
+            println!("  log:   {log}");
+            println!("  again: {}", seed.again(options));
+            self.failed += 1;
             self.failure.get_or_insert(Failure {
                 reason: format!("{name}: {}", failure.reason),
                 ..failure
@@ -129,10 +141,15 @@ impl Total {
     }
 
     fn last_line(&self) -> String {
-        format!(
+        let mut line = format!(
             "stress: {} operations, {} seeds, {} violations",
             self.operations, self.seeds, self.violations
-        )
+        );
+        if self.failed > 0 {
+            // Not every failure is a violation.
+            line += &format!(", {} seeds FAILED", self.failed);
+        }
+        line
     }
 }
 
@@ -154,18 +171,23 @@ mod tests {
         let options = Options::from(|_| None).unwrap();
         let seed = Plan::new(&options).unwrap().seeds().next().unwrap();
         let mut total = Total::default();
-        total.add(&options, &seed, Ok(outcome(0, Ok("0".to_owned()))));
+        let mut add = |result| {
+            total.add(&options, &seed, "log", result);
+            total.last_line()
+        };
         assert_eq!(
-            total.last_line(),
+            add(Ok(outcome(0, Ok("0".to_owned())))),
             "stress: 10 operations, 1 seeds, 0 violations"
         );
-        assert!(total.failure.is_none());
-        total.add(&options, &seed, Ok(outcome(2, Err(Failure::fail("x")))));
-        total.add(&options, &seed, Err(Failure::error("no QEMU")));
-        total.add(&options, &seed, Ok(outcome(0, Ok("0".to_owned()))));
         assert_eq!(
-            total.last_line(),
-            "stress: 30 operations, 4 seeds, 2 violations"
+            add(Ok(outcome(0, Err(Failure::fail("x"))))),
+            "stress: 20 operations, 2 seeds, 0 violations, 1 seeds FAILED"
+        );
+        add(Ok(outcome(2, Err(Failure::fail("y")))));
+        add(Err(Failure::error("no QEMU")));
+        assert_eq!(
+            add(Ok(outcome(0, Ok("0".to_owned())))),
+            "stress: 40 operations, 5 seeds, 2 violations, 3 seeds FAILED"
         );
         let failure = total.finish(Duration::ZERO).unwrap_err();
         assert_eq!(

@@ -172,7 +172,7 @@ impl Seed {
 
     /// Time for it: a minute to begin with, for a busy host, and then what a slow one needs.
     pub fn limit(&self) -> Duration {
-        Duration::from_secs(60 + self.operations / 250)
+        Duration::from_secs(60 + self.operations / 100)
     }
 
     /// How to see it again.

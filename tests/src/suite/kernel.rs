@@ -1,6 +1,6 @@
 //! The kernel's own tests: a list of them, then a QEMU a group, and one of its own
-//! for each test that is to end in a panic. The groups run a second time on a lean machine, and those
-//! about CPUs on machines with several.
+//! for each test that is to end in a panic. All of it runs on one CPU and on four; the groups run once
+//! more on a lean machine, and those about CPUs on one with another interrupt controller.
 
 use super::{Job, LIMIT, Suite};
 use crate::failure::{Failure, Result};
@@ -22,14 +22,16 @@ const LEAN: &[(&str, &str)] = &[
 /// The groups that are about CPUs and who runs on them.
 const ABOUT_CPUS: &[&str] = &["interrupt", "smp", "task", "timer"];
 
-/// The machines that those run on besides, with their names.
-const SEVERAL_CPUS: &[(&str, &[(&str, &str)])] = &[
-    ("kernel-4-cpus", &[("SMP", "4")]),
-    (
-        "kernel-4-cpus-gic2-el2",
-        &[("SMP", "4"), ("GIC", "2"), ("EL", "2")],
-    ),
-];
+/// A name for tests there, and what differs.
+type Other = (&'static str, &'static [(&'static str, &'static str)]);
+
+/// What every group runs on besides.
+const FOUR_CPUS: Other = ("kernel-4-cpus", &[("SMP", "4")]);
+/// What those about CPUs run on besides.
+const OTHER_CONTROLLER: Other = (
+    "kernel-4-cpus-gic2-el2",
+    &[("SMP", "4"), ("GIC", "2"), ("EL", "2")],
+);
 
 /// One test, as the kernel's `test list` describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,18 +143,12 @@ impl Suite<'_> {
         Ok(Machine::new(&options, &self.image))
     }
 
-    /// The machines that a group runs on besides the two of all.
-    fn several_cpus(
-        &self,
-        group: &str,
-    ) -> impl Iterator<Item = (&'static str, &'static [(&'static str, &'static str)])> + use<> {
-        let machines = match self.build {
-            _ if !ABOUT_CPUS.contains(&group) => 0,
-            Build::Plain => SEVERAL_CPUS.len(),
-            // Another interrupt controller is nothing to judge.
-            Build::Oracle | Build::Bugs => 1,
-        };
-        SEVERAL_CPUS.iter().copied().take(machines)
+    /// The machines that a group runs on besides, with several CPUs.
+    fn several_cpus(&self, group: &str) -> impl Iterator<Item = Other> + use<> {
+        // Another interrupt controller is nothing to judge.
+        let controller = self.build == Build::Plain && ABOUT_CPUS.contains(&group);
+        let also = controller.then_some(OTHER_CONTROLLER);
+        core::iter::once(FOUR_CPUS).chain(also)
     }
 
     /// Runs a test that is to end in a panic.

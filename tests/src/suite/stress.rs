@@ -26,9 +26,20 @@ const MACHINES: &[&[(&str, &str)]] = &[
         ("KASAN", "off"),
         ("RODATA", "on"),
     ],
+    // A task a CPU.
+    &[("SMP", "2"), ("BACKEND", "stores")],
+    &[("SMP", "4")],
+    &[
+        ("SMP", "4"),
+        ("BACKEND", "tlbi"),
+        ("DEBUG_PAGEALLOC", "off"),
+    ],
+    &[("SMP", "8"), ("MODEL", "nesting-level")],
 ];
 /// Operations of each: a second or two.
 const OPERATIONS: u64 = 4000;
+/// Of each with several CPUs, which the host has to take turns at.
+const OF_MANY: u64 = 1000;
 
 impl Suite<'_> {
     /// A job for the seed that is played twice and, where the oracle is built in, for each machine.
@@ -38,7 +49,9 @@ impl Suite<'_> {
             return jobs;
         }
         for (number, changes) in (1..).zip(MACHINES) {
-            let seed = Seed::new(number, OPERATIONS, changes.to_vec());
+            let several = changes.iter().any(|(name, _)| *name == "SMP");
+            let operations = if several { OF_MANY } else { OPERATIONS };
+            let seed = Seed::new(number, operations, changes.to_vec());
             jobs.push(Box::new(move || {
                 let name = self.name(&format!("stress-seed-{number}"));
                 self.verdict(&name, &self.play(&name, &seed).map(drop));

@@ -10,6 +10,8 @@ use std::sync::OnceLock;
 
 /// Sizes of RAM that the tour is played with, beside the default.
 const MEMORY: &[&str] = &["64M", "8G"];
+/// Numbers of CPUs that it is played on.
+const CPUS: &[&str] = &["1", "2", "4", "8"];
 /// What the kernel says where it is entered at EL3.
 const AT_EL3: &str = "entered at EL3; Lull needs EL1 or EL2";
 
@@ -22,6 +24,11 @@ fn configurations() -> Vec<Configuration> {
     for variable in VARIABLES {
         let with = |value| vec![(variable.name, value)];
         all.extend(others(variable.name).into_iter().map(with));
+    }
+    // Tasks on several CPUs, their interrupts, and who starts them.
+    for (cpus, gic, el) in [("2", "2", "1"), ("4", "2", "2"), ("8", "3", "2")] {
+        let words = [("SMP", cpus), ("GIC", gic), ("EL", el)];
+        all.push(words.map(|(name, value)| (name, value.to_owned())).to_vec());
     }
     // Only with both is the linear map made of blocks.
     all.push(vec![
@@ -53,6 +60,7 @@ fn others(name: &str) -> Vec<String> {
 fn values(variable: &Variable) -> &'static [&'static str] {
     match variable.known {
         Known::Words(_) if matches!(variable.name, "V" | "BUG" | "FORMAT" | "ORACLE") => &[],
+        Known::Words(_) if variable.name == "SMP" => CPUS,
         Known::Words(words) => words,
         Known::Memory => MEMORY,
         Known::Port | Known::Count | Known::Text => &[],
@@ -223,6 +231,10 @@ mod tests {
             "tour-MODEL=token",
             "tour-MODEL=nesting-level",
             "tour-DEBUG_PAGEALLOC=off+RODATA=on",
+            "tour-SMP=2",
+            "tour-SMP=4",
+            "tour-SMP=8",
+            "tour-SMP=4+GIC=2+EL=2",
         ] {
             assert_eq!(
                 all.iter().filter(|name| *name == expected).count(),
