@@ -103,6 +103,23 @@ bugs! {
     PercpuPending = "percpu-pending",
     /// A TLBI is for this CPU alone.
     TlbiLocal = "tlbi-local",
+    /// Pages of a program are freed before the TLB flush for them.
+    PageFreedBeforeFlush = "page-freed-before-flush",
+    /// The gather is flushed in the lazy section in which it was filled.
+    FlushInSection = "flush-in-section",
+    /// Where the page allocator has no page for a batch, the page that should have gone there is
+    /// lost.
+    BatchLost = "batch-lost",
+    /// A table of a program is freed before the TLBI for its link.
+    UserTableFreedEarly = "user-table-freed-early",
+    /// A CPU goes on with what its TLB holds when ASIDs are given out anew.
+    RolloverNoFlush = "rollover-no-flush",
+    /// The copy of a shared page is mapped before the translation to the page is flushed.
+    CowBeforeFlush = "cow-before-flush",
+    /// `mprotect` without a TLB flush.
+    ProtectNoTlbi = "protect-no-tlbi",
+    /// `fork` makes the pages of the parent read-only without a TLB flush.
+    ForkNoTlbi = "fork-no-tlbi",
 }
 
 /// Whether this boot has that bug.

@@ -42,7 +42,7 @@ pub mod warning;
 mod start {
     use crate::{
         arch::{cpu, device_tree::DeviceTree, exception, exit, interrupt, smp, uart},
-        mm::{bring_up, dump, explain, kasan, layout, lazy, stack},
+        mm::{address_space, bring_up, dump, explain, kasan, layout, lazy, stack},
         monitor, oops,
         params::{Params, Rodata},
         println, task, tour,
@@ -120,6 +120,7 @@ mod start {
         // Interrupts, and the other CPUs.
         task::schedule::init();
         task::schedule::set_switch_hook(lazy::on_switch);
+        address_space::init();
         interrupt::set_handlers(&task::schedule::HANDLERS);
         // SAFETY: the second and third device are the controller's registers, mapped as device
         // memory, and used by nobody else.

@@ -63,6 +63,8 @@ pub enum Kind {
         va: VirtAddr,
         /// The level of its table.
         level: Level,
+        /// The address space whose tables it is in; 0 for the kernel's.
+        space: u16,
         /// What it held.
         old: Descriptor,
         /// What it holds now.

@@ -48,7 +48,16 @@ pub enum Kind {
     Barrier(Barrier),
     /// A TLB invalidation.
     Tlbi(Tlbi),
-    /// TTBR0_EL1 was written.
+    /// An address space is used with an ASID from now on, on whichever CPU. An ASID is one space's
+    /// at a time: another that had it has none now.
+    Asid {
+        /// The space, as in [`Entry::space`].
+        space: u16,
+        /// Its ASID.
+        asid: u16,
+    },
+    /// TTBR0_EL1 was written: the table, and the ASID in bits `[63:48]` (TCR_EL1.A1 is 0). ASID 0
+    /// is for tables that map nothing.
     Ttbr0(u64),
     /// TTBR1_EL1 was written.
     Ttbr1(u64),
@@ -130,8 +139,9 @@ pub struct Entry {
     pub va: VirtAddr,
     /// The level of its table.
     pub level: Level,
-    /// The ASID that its tables are used with; 0 for those of the kernel.
-    pub asid: u16,
+    /// The address space whose tables it is in; 0 for those of the kernel. Its ASID is the same
+    /// number, unless [`Kind::Asid`] says otherwise.
+    pub space: u16,
     /// What it holds.
     pub value: Descriptor,
 }

@@ -24,7 +24,7 @@
 //!
 //! What a kind does not use is zero. Enumerations count from 0 in the order in which
 //! [`event`](crate::event) declares them; an *entry* is `a` = level, `w0` = address in bits 47:0 and
-//! ASID in bits 63:48, `w1` = VA, `w2` = value.
+//! address space in bits 63:48, `w1` = VA, `w2` = value.
 //!
 //! | `kind` | event | fields |
 //! |---|---|---|
@@ -54,6 +54,7 @@
 //! | 24 | [`WindowOpened`](Kind::WindowOpened) | `a` window; `w0` first address, `w1` pages |
 //! | 25 | [`WindowClosed`](Kind::WindowClosed) | as 24 |
 //! | 26 | [`Boundary`](Kind::Boundary) | `a` boundary |
+//! | 27 | [`Asid`](Kind::Asid) | `w0` space, `w1` ASID |
 //! | 254 | [`Expected`] | `w0` rules, bit n for the n-th of [`Rule::ALL`] |
 //! | 255 | [`End`] | `w0` events before it, `w1` events lost |
 //!
@@ -182,6 +183,7 @@ mod number {
     pub(super) const WINDOW_OPENED: u8 = 24;
     pub(super) const WINDOW_CLOSED: u8 = 25;
     pub(super) const BOUNDARY: u8 = 26;
+    pub(super) const ASID: u8 = 27;
     pub(super) const EXPECTED: u8 = 254;
     pub(super) const END: u8 = 255;
 }
@@ -232,8 +234,8 @@ const BOUNDARIES: [Boundary; 4] = [
     Boundary::Command,
 ];
 
-/// Where the ASID is beside the address of an entry, which has 48 bits.
-const ASID_SHIFT: u32 = vmsa::addr::ADDRESS_BITS;
+/// Where the address space is beside the address of an entry, which has 48 bits.
+const SPACE_SHIFT: u32 = vmsa::addr::ADDRESS_BITS;
 
 /// A record taken apart, its numbers not looked at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -319,6 +321,12 @@ fn fields_of(kind: Kind) -> KindFields {
             u8::from(tlbi.last_level) | u8::from(tlbi.broadcast) << 1,
             [tlbi.operand, 0, 0, 0],
         ),
+        Kind::Asid { space, asid } => (
+            number::ASID,
+            0,
+            0,
+            [u64::from(space), u64::from(asid), 0, 0],
+        ),
         Kind::Ttbr0(value) => with_word(number::TTBR0, 0, value),
         Kind::Ttbr1(value) => with_word(number::TTBR1, 0, value),
         Kind::Tcr(value) => with_word(number::TCR, 0, value),
@@ -391,7 +399,7 @@ const fn with_range(kind: u8, a: u8, range: PageRange) -> KindFields {
 }
 
 const fn with_entry(kind: u8, entry: Entry, old: u64) -> KindFields {
-    let place = entry.address.as_u64() | (entry.asid as u64) << ASID_SHIFT;
+    let place = entry.address.as_u64() | (entry.space as u64) << SPACE_SHIFT;
     let wide = [place, entry.va.as_u64(), entry.value.bits(), old];
     (kind, entry.level.as_u8(), 0, wide)
 }

@@ -3,10 +3,12 @@
 mod entries;
 mod frames;
 mod memory;
+mod spaces;
 mod tasks;
 mod tlb;
 
 pub use memory::Memory;
+use spaces::Spaces;
 
 use crate::{
     MAX_CPUS,
@@ -56,8 +58,7 @@ pub struct Oracle<'m> {
     linear_map: Option<PageRange>,
     /// A bit for each CPU that takes part.
     online: u32,
-    /// The ASID in TTBR0, by CPU.
-    asid: [u16; MAX_CPUS],
+    spaces: Spaces<'m>,
     /// How many stores a CPU had made when it last issued a TLBI that named nothing that changed.
     stray: [u64; MAX_CPUS],
     /// The stale translations that are gone for all are dropped when there are so many.
@@ -80,6 +81,8 @@ impl<'m> Oracle<'m> {
             live_heads,
             stale,
             stale_heads,
+            asids,
+            held,
         } = memory.split();
         Self {
             order: Ordering::new(cpus, variables, config.ets2),
@@ -89,7 +92,7 @@ impl<'m> Oracle<'m> {
             new_tables,
             linear_map: None,
             online: 0,
-            asid: [0; MAX_CPUS],
+            spaces: Spaces::new(asids, held),
             stray: [0; MAX_CPUS],
             sweep_at: 256,
             full: false,
@@ -158,10 +161,10 @@ impl<'m> Oracle<'m> {
                 None
             }
             Kind::Ttbr0(value) => {
-                self.asid[usize::from(cpu)] = (value >> 48) as u16;
                 self.is_root(value);
-                None
+                self.ttbr0(event, value)
             }
+            Kind::Asid { space, asid } => self.new_asid(space, asid),
             Kind::Ttbr1(value) => {
                 self.is_root(value);
                 None

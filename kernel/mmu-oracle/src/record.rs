@@ -108,7 +108,7 @@ pub(crate) struct Live {
     value: u64,
     /// The store that made it valid.
     pub made_valid: Stamp,
-    pub asid: u16,
+    pub space: u16,
     /// The levels, a bit each, of the links that its task had read, and whose tables so led it to
     /// this entry: the store comes after the stores of those links.
     pub found_by: u8,
@@ -122,7 +122,7 @@ impl Live {
             key: address_key(entry.va, entry.level),
             value: entry.value.bits(),
             made_valid,
-            asid: entry.asid,
+            space: entry.space,
             found_by: 0,
             _pad: [0; 5],
             links: Zeroable::zeroed(),
@@ -186,7 +186,7 @@ pub(crate) struct Stale {
     pub changed: Stamp,
     /// TLBIs that are for it, of two CPUs at most; number 0 for none.
     covers: [Stamp; 2],
-    pub asid: u16,
+    pub space: u16,
     miss: u8,
     window: u8,
     pub reported: u8,
@@ -201,7 +201,7 @@ impl Stale {
             old: old.bits(),
             changed,
             covers: Zeroable::zeroed(),
-            asid: entry.asid,
+            space: entry.space,
             miss: Miss::None as u8,
             window: 0,
             reported: 0,
@@ -229,7 +229,7 @@ impl Stale {
     /// Whether it is for every ASID: an entry of the kernel's tables, or a leaf without nG.
     pub fn is_global(&self) -> bool {
         let global = !self.old().attributes().contains(vmsa::Attributes::NG);
-        self.asid == 0 || !self.is_table() && global
+        self.space == 0 || !self.is_table() && global
     }
 
     /// The TLBIs that are for it.
@@ -339,11 +339,50 @@ pub(crate) struct LinkRead {
     /// Its [`address_key`]; 0 for none.
     pub key: u64,
     pub value: u64,
-    pub asid: u64,
+    pub space: u64,
 }
 
 /// Links that a task may have read and not stored behind yet: those of a few walks.
 pub(crate) const LINKS_READ: usize = 8;
+
+/// That the TLB of a CPU may hold translations of an address space under an ASID.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct Held {
+    /// The TLBI that did away with them, if one has come since the CPU last used the space.
+    flushed: Stamp,
+    pub space: u16,
+    pub asid: u16,
+    pub cpu: u8,
+    used: u8,
+    is_flushed: u8,
+    _pad: u8,
+}
+
+impl Held {
+    pub fn new(cpu: u8, space: u16, asid: u16) -> Self {
+        Self {
+            space,
+            asid,
+            cpu,
+            used: 1,
+            ..Self::zeroed()
+        }
+    }
+
+    pub fn is_free(&self) -> bool {
+        self.used == 0
+    }
+
+    pub fn flushed(&self) -> Option<&Stamp> {
+        (self.is_flushed != 0).then_some(&self.flushed)
+    }
+
+    pub fn set_flushed(&mut self, tlbi: Option<Stamp>) {
+        self.is_flushed = u8::from(tlbi.is_some());
+        self.flushed = tlbi.unwrap_or(Stamp::zeroed());
+    }
+}
 
 /// What a task has open, and what it stored since it was last guaranteed visible.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -378,24 +417,24 @@ impl Task {
     }
 
     /// The last read of the link at `key`.
-    pub fn link_read(&self, key: u64, asid: u16) -> Option<&LinkRead> {
+    pub fn link_read(&self, key: u64, space: u16) -> Option<&LinkRead> {
         self.links_read
             .iter()
-            .find(|read| read.key == key && read.asid == u64::from(asid))
+            .find(|read| read.key == key && read.space == u64::from(space))
     }
 
     /// Remembers a read in the place of an earlier one of the same link, or of the oldest.
     pub fn remember_link(&mut self, read: LinkRead) {
-        self.forget_link(read.key, read.asid as u16);
+        self.forget_link(read.key, read.space as u16);
         let slot = usize::from(self.next_link) % LINKS_READ;
         self.links_read[slot] = read;
         self.next_link = self.next_link.wrapping_add(1);
     }
 
     /// Forgets what the task knew of the link at `key`.
-    pub fn forget_link(&mut self, key: u64, asid: u16) {
+    pub fn forget_link(&mut self, key: u64, space: u16) {
         for read in &mut self.links_read {
-            if read.key == key && read.asid == u64::from(asid) {
+            if read.key == key && read.space == u64::from(space) {
                 *read = Zeroable::zeroed();
             }
         }

@@ -41,13 +41,16 @@ pub enum Rule {
     TableNotZeroed,
     /// An entry held something else than the last store put there: stores went unreported.
     UnreportedStore,
+    /// A CPU was given the ASID of an address space while its TLB may hold translations that another
+    /// space left there under that ASID.
+    AsidReuse,
     /// The oracle's memory is full: from here on it can't vouch for anything.
     MemoryFull,
 }
 
 impl Rule {
     /// Every rule.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::NotVisible,
         Self::StaleAccess,
         Self::BreakBeforeMake,
@@ -65,6 +68,7 @@ impl Rule {
         Self::PauseLeft,
         Self::TableNotZeroed,
         Self::UnreportedStore,
+        Self::AsidReuse,
         Self::MemoryFull,
     ];
 
@@ -89,6 +93,7 @@ impl Rule {
             Self::PauseLeft => "pause-left",
             Self::TableNotZeroed => "table-not-zeroed",
             Self::UnreportedStore => "unreported-store",
+            Self::AsidReuse => "asid-reuse",
             Self::MemoryFull => "memory-full",
         }
     }
@@ -133,6 +138,9 @@ impl Rule {
             }
             Self::TableNotZeroed => {
                 "DDI 0487, D8.2.6: a walker may read a table as soon as it can read the entry that leads there"
+            }
+            Self::AsidReuse => {
+                "DDI 0487, D8.16 \"TLB maintenance\": a non-global translation is used wherever its ASID is the current one; it is gone only when a TLBI for it is complete on that CPU"
             }
             Self::UnreportedStore | Self::MemoryFull => {
                 "the oracle's own: a judgement needs every event"

@@ -39,6 +39,8 @@ pub(crate) enum What {
     Changed(VirtAddr, Level, Descriptor),
     /// A TLBI named it.
     Invalidated,
+    /// A TLBI of which it is not known that it is complete.
+    NotCompleted,
 }
 
 impl Past {
@@ -137,6 +139,7 @@ impl fmt::Display for Past {
                 )
             }
             What::Invalidated => f.write_str("a TLBI named it"),
+            What::NotCompleted => f.write_str("a TLBI, and no DSB by its CPU since"),
         }
     }
 }

@@ -85,7 +85,7 @@ fn the_layout_is_what_is_documented() {
                 address: PhysAddr::literal(0x1615_1413_1210),
                 va: VirtAddr::literal(0xffff_2524_2322_2120),
                 level: Level::L2,
-                asid: 0x1918,
+                space: 0x1918,
                 value: Descriptor::from_bits(0x3736_3534_3332_3130),
             },
             old: Descriptor::from_bits(0x4746_4544_4342_4140),
@@ -258,7 +258,7 @@ fn a_record_says_what_is_wrong_with_it() {
     let zero = [0; 4];
     assert_eq!(
         refused(0, [0, 0], zero),
-        "unknown kind of record 0; known: 1 to 26, 254, 255"
+        "unknown kind of record 0; known: 1 to 27, 254, 255"
     );
     assert_eq!(refused(6, [4, 0], zero), "unknown level 4");
     assert_eq!(refused(8, [3, 0], zero), "unknown barrier 3");

@@ -64,7 +64,7 @@ fn store(level: Level, old: Descriptor, value: Descriptor) -> Kind {
         address,
         va: VA,
         level,
-        asid: 0,
+        space: 0,
         value,
     };
     Kind::Store { entry, old }

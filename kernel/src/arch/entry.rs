@@ -64,7 +64,7 @@ impl Entry {
             address: self.pa,
             va,
             level,
-            asid: 0,
+            space: 0,
             value,
         }
     }
@@ -75,6 +75,20 @@ impl Entry {
     /// it.
     #[inline]
     pub fn store(self, va: VirtAddr, level: Level, old: Descriptor, new: Descriptor) {
+        self.store_in(0, va, level, old, new);
+    }
+
+    /// As [`store`](Self::store), of the address space whose number is `space`: an entry of user
+    /// tables.
+    #[inline]
+    pub fn store_in(
+        self,
+        space: u16,
+        va: VirtAddr,
+        level: Level,
+        old: Descriptor,
+        new: Descriptor,
+    ) {
         // A handler that stores to the same entry, or a task that is switched to, must not be told
         // of before.
         #[cfg(feature = "oracle")]
@@ -84,6 +98,7 @@ impl Entry {
             entry: self.pa,
             va,
             level,
+            space,
             old,
             new,
         });
@@ -113,6 +128,7 @@ impl Entry {
             entry: self.pa,
             va,
             level,
+            space: 0,
             old,
             new,
         });

@@ -13,6 +13,8 @@ pub mod entry;
 pub mod lock;
 pub mod record;
 pub mod tlbi;
+#[cfg(target_os = "none")]
+pub mod user_table;
 
 #[cfg(target_os = "none")]
 mod abort;

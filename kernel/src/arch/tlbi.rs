@@ -57,6 +57,8 @@ fn execute(operation: Operation) {
         Operation::Vmalle1is => tlbi!("vmalle1is"),
         Operation::Vmalle1 => tlbi!("vmalle1"),
         Operation::Rvaale1is(operand) => sys!("#0, c8, c2, #7", operand.bits()),
+        Operation::Rvale1is(operand) => sys!("#0, c8, c2, #5", operand.bits()),
+        Operation::Rvae1is(operand) => sys!("#0, c8, c2, #1", operand.bits()),
         Operation::Rvaae1is(operand) => sys!("#0, c8, c2, #3", operand.bits()),
     }
 }

@@ -21,6 +21,10 @@ const fn part(start: u64, end: u64) -> PageRange {
     }
 }
 
+/// Where an address space can map something, in the half that TTBR0_EL1 translates: all of it but
+/// the lowest 64 KiB, so that a null pointer and what is near it faults, as with Linux's
+/// `mmap_min_addr`.
+pub const USER: PageRange = part(0x0000_0000_0001_0000, 0x0001_0000_0000_0000);
 /// The linear map.
 pub const LINEAR: PageRange = part(0xffff_0000_0000_0000, 0xffff_6000_0000_0000);
 /// The shadow of LINEAR to DEVICES.

@@ -1,8 +1,12 @@
 //! Memory management. Each file uses only those before it here, but for `vmalloc/` and
 //! `page_alloc/`, whose files are parts of one thing: `layout`, `ranges`, `page_alloc`, `sequence`,
 //! `lazy`, `tlb`, `page_table`, `linear_map`, `kasan`, `debug_pagealloc`, `vmalloc`, `set_memory`,
-//! `heap`, `dump`, `ptdump`, `explain`, `snapshot`, `bring_up`.
+//! `heap`, `dump`, `ptdump`, `explain`, `snapshot`, `bring_up`; and of a program's memory `asid`,
+//! `user_tlb`, `gather`, `address_space`.
 
+#[cfg(target_os = "none")]
+pub mod address_space;
+pub mod asid;
 #[cfg(target_os = "none")]
 pub mod bring_up;
 #[cfg(target_os = "none")]
@@ -13,6 +17,8 @@ pub mod dump;
 pub mod explain;
 #[cfg(all(feature = "oracle", target_os = "none"))]
 mod gallery_ktests;
+#[cfg(target_os = "none")]
+pub mod gather;
 #[cfg(target_os = "none")]
 pub mod heap;
 pub mod kasan;
@@ -28,6 +34,8 @@ pub mod ranges;
 pub mod sequence;
 #[cfg(target_os = "none")]
 pub mod set_memory;
+#[cfg(target_os = "none")]
+pub mod shares;
 #[cfg(all(feature = "oracle", target_os = "none"))]
 mod snapshot;
 #[cfg(target_os = "none")]
@@ -35,6 +43,7 @@ pub mod stack;
 #[cfg(target_os = "none")]
 pub(crate) mod testing;
 pub mod tlb;
+pub mod user_tlb;
 pub mod vmalloc;
 
 #[cfg(test)]

@@ -24,11 +24,13 @@ mod ktests;
 mod list;
 mod map;
 mod memory;
+mod shares;
 
 pub use buddy::{Buddy, ORDERS};
 pub use error::{FreeError, OutOfMemory};
 pub use map::{MAX_ORDER, PageMeta};
 pub use memory::{drain, free_blocks, managed, open};
+pub use shares::shares;
 
 /// Single pages of the kernel's allocator, as a chain.
 pub type PageList = list::PageList<'static>;

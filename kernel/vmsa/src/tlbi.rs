@@ -6,7 +6,7 @@
 
 mod cover;
 
-pub use cover::{MAX_DVM_OPS, cover};
+pub use cover::{MAX_DVM_OPS, cover, cover_asid};
 
 use crate::addr::{PAGE_SHIFT, VirtAddr};
 use crate::level::Level;
@@ -250,6 +250,10 @@ pub enum Operation {
     Rvaale1is(RangeOperand),
     /// `TLBI RVAAE1IS`: by range, all ASIDs, with the tables above (FEAT_TLBIRANGE).
     Rvaae1is(RangeOperand),
+    /// `TLBI RVALE1IS`: by range and ASID (or global), last level only (FEAT_TLBIRANGE).
+    Rvale1is(RangeOperand),
+    /// `TLBI RVAE1IS`: by range and ASID (or global), with the tables above (FEAT_TLBIRANGE).
+    Rvae1is(RangeOperand),
     /// `TLBI ASIDE1IS`: everything non-global of an ASID.
     Aside1is(Operand),
     /// `TLBI VMALLE1IS`: everything, on all CPUs.
@@ -269,6 +273,8 @@ impl Operation {
             Self::Vae1is(_) => "vae1is",
             Self::Rvaale1is(_) => "rvaale1is",
             Self::Rvaae1is(_) => "rvaae1is",
+            Self::Rvale1is(_) => "rvale1is",
+            Self::Rvae1is(_) => "rvae1is",
             Self::Aside1is(_) => "aside1is",
             Self::Vmalle1is => "vmalle1is",
             Self::Vmalle1 => "vmalle1",
@@ -284,7 +290,10 @@ impl Operation {
             | Self::Vale1is(operand)
             | Self::Vae1is(operand)
             | Self::Aside1is(operand) => Some(operand.bits()),
-            Self::Rvaale1is(operand) | Self::Rvaae1is(operand) => Some(operand.bits()),
+            Self::Rvaale1is(operand)
+            | Self::Rvaae1is(operand)
+            | Self::Rvale1is(operand)
+            | Self::Rvae1is(operand) => Some(operand.bits()),
             Self::Vmalle1is | Self::Vmalle1 => None,
         }
     }

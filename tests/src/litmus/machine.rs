@@ -224,7 +224,7 @@ impl<'t> Machine<'t> {
             address: layout::entry_address(variable),
             va: layout::address(variable),
             level: Level::L3,
-            asid: 0,
+            space: 0,
             value,
         }
     }

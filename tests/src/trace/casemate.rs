@@ -319,7 +319,7 @@ impl<W: Write> Casemate<W> {
 
 /// Whether the entry is of the kernel's half.
 fn is_kernels(entry: &Entry) -> bool {
-    entry.va.is_upper() && entry.asid == 0
+    entry.va.is_upper() && entry.space == 0
 }
 
 /// Bits 58:55, which the hardware ignores and software may use (DDI 0487, D8.3): a change of them

@@ -110,7 +110,7 @@ mod tests {
                 address: PhysAddr::literal(0x4100_0000),
                 va: VA,
                 level: Level::L3,
-                asid: 0,
+                space: 0,
                 value: values[usize::from(valid)],
             },
             old: values[usize::from(!valid)],

@@ -1,8 +1,8 @@
 //! Reads a saved record, of which nothing is taken for granted.
 
 use super::{
-    ACCESSES, ASID_SHIFT, BOUNDARIES, DOMAINS, End, Expected, Fields, LAZY_CALLS, ORDERS,
-    RECORD_BYTES, SCOPES, WINDOWS, barrier, number, sync,
+    ACCESSES, BOUNDARIES, DOMAINS, End, Expected, Fields, LAZY_CALLS, ORDERS, RECORD_BYTES, SCOPES,
+    SPACE_SHIFT, WINDOWS, barrier, number, sync,
 };
 use crate::{
     MAX_CPUS,
@@ -73,7 +73,7 @@ impl fmt::Display for DecodeError {
                 f,
                 "unknown kind of record {kind}; known: {} to {}, {}, {}",
                 number::ONLINE,
-                number::BOUNDARY,
+                number::ASID,
                 number::EXPECTED,
                 number::END
             ),
@@ -163,6 +163,10 @@ fn kind(fields: &Fields) -> Result<Kind, DecodeError> {
                 operand: w[0],
             })
         }
+        number::ASID => Kind::Asid {
+            space: narrow("number of the address space", w[0])?,
+            asid: narrow("ASID", w[1])?,
+        },
         number::TTBR0 => Kind::Ttbr0(w[0]),
         number::TTBR1 => Kind::Ttbr1(w[0]),
         number::TCR => Kind::Tcr(w[0]),
@@ -208,10 +212,10 @@ fn kind(fields: &Fields) -> Result<Kind, DecodeError> {
 fn entry(fields: &Fields) -> Result<Entry, DecodeError> {
     let [place, va, value, _] = fields.w;
     Ok(Entry {
-        address: phys_addr(place & ((1 << ASID_SHIFT) - 1))?,
+        address: phys_addr(place & ((1 << SPACE_SHIFT) - 1))?,
         va: virt_addr(va)?,
         level: known("level", &Level::ALL, fields.a)?,
-        asid: (place >> ASID_SHIFT) as u16,
+        space: (place >> SPACE_SHIFT) as u16,
         value: Descriptor::from_bits(value),
     })
 }

@@ -47,7 +47,7 @@ impl Oracle<'_> {
         let mut violation = None;
 
         let known = self
-            .find_live(va, level, entry.asid)
+            .find_live(va, level, entry.space)
             .map(|slot| self.live.remove(slot));
         if let Some(live) = known
             && live.value() != old
@@ -111,13 +111,13 @@ impl Oracle<'_> {
     /// knows by this alone; of anything else nothing is concluded.
     pub(super) fn entry_read(&mut self, event: &Event, entry: Entry) -> Option<Violation> {
         let Entry {
-            va, level, asid, ..
+            va, level, space, ..
         } = entry;
         let Kind::Table(_) = entry.value.kind(level) else {
             return None;
         };
         // Whoever stored it may not have told yet: then it is not known here.
-        let seen = self.find_live(va, level, asid).is_some_and(|slot| {
+        let seen = self.find_live(va, level, space).is_some_and(|slot| {
             let live = self.live.get(slot);
             let made_valid = live.made_valid.fact();
             live.value() == entry.value
@@ -128,13 +128,13 @@ impl Oracle<'_> {
         let read = LinkRead {
             key: address_key(va, level),
             value: entry.value.bits(),
-            asid: u64::from(asid),
+            space: u64::from(space),
         };
         let Some(task) = self.task(event) else {
             return self.memory_full();
         };
         if seen {
-            task.forget_link(read.key, asid);
+            task.forget_link(read.key, space);
         } else {
             task.remember_link(read);
         }
@@ -144,20 +144,20 @@ impl Oracle<'_> {
     /// The levels of the links above an entry that its task has read before it stored the entry.
     fn found_by(&mut self, event: &Event, entry: Entry) -> u8 {
         let Entry {
-            va, level, asid, ..
+            va, level, space, ..
         } = entry;
         let mut found_by = 0;
         for above in LEVELS.into_iter().filter(|above| *above < level) {
             let key = address_key(va, above);
             let Some(read) = self
                 .task(event)
-                .and_then(|task| task.link_read(key, asid).copied())
+                .and_then(|task| task.link_read(key, space).copied())
             else {
                 continue;
             };
             // A link that was replaced since is not the one that was read.
             let is_it = self
-                .find_live(va, above, asid)
+                .find_live(va, above, space)
                 .is_none_or(|slot| self.live.get(slot).value().bits() == read.value);
             found_by |= u8::from(is_it) << above.as_u8();
         }
@@ -168,7 +168,7 @@ impl Oracle<'_> {
     /// may be in a TLB, and needs a TLBI of its own.
     fn unlink(&mut self, entry: Entry, stamp: Stamp) -> Option<Violation> {
         let Entry {
-            va, level, asid, ..
+            va, level, space, ..
         } = entry;
         let first = va.align_down(level.bytes());
         let last = first + (level.bytes() - 1);
@@ -177,7 +177,7 @@ impl Oracle<'_> {
         while let Some(slot) = self.live.live_from(from) {
             from = slot + 1;
             let live = *self.live.get(slot);
-            let below = live.level() > level && live.asid == asid;
+            let below = live.level() > level && live.space == space;
             if below && first <= live.va() && live.va() <= last {
                 self.live.remove(slot);
                 let (va, level) = (live.va(), live.level());
@@ -203,7 +203,7 @@ impl Oracle<'_> {
             va,
             level,
             value: new,
-            asid,
+            space,
             ..
         } = entry;
         let mut violation = None;
@@ -213,7 +213,7 @@ impl Oracle<'_> {
                 .stale
                 .find(By::Address, address_key(va, level), Some(slot));
             let stale = *self.stale.get(slot);
-            if stale.asid != asid {
+            if stale.space != space {
                 continue;
             }
             match live_change(stale.old(), new, level) {
@@ -238,7 +238,9 @@ impl Oracle<'_> {
             let last = va + (level.bytes() - 1);
             let found = self.find_stale_in(va, last, |oracle, slot| {
                 let stale = oracle.stale.get(slot);
-                stale.level() > level && stale.asid == asid && !oracle.is_reusable(event.cpu, slot)
+                stale.level() > level
+                    && stale.space == space
+                    && !oracle.is_reusable(event.cpu, slot)
             });
             if let Some(slot) = found {
                 violation = Some(self.stale_violation(event, slot, Rule::BreakBeforeMake));
@@ -255,7 +257,7 @@ impl Oracle<'_> {
         access: Access,
     ) -> Option<Violation> {
         let cpu = event.cpu;
-        let asid = self.asid[usize::from(cpu)];
+        let space = self.spaces.current(cpu);
         // A link that may not be seen matters if something is mapped behind it, and if whoever
         // mapped it had not found it by reading the link: a walk that is guaranteed to see the leaf
         // sees what the store of the leaf came after (`10-MIGR-SPLIT-STLR--LDAR-x`, where the flag
@@ -263,12 +265,12 @@ impl Oracle<'_> {
         let mut unseen = [None; LEVELS.len()];
         for level in LEVELS {
             let key = address_key(va, level);
-            let live = self.find_live(va, level, asid);
+            let live = self.find_live(va, level, space);
             let mut next = self.stale.find(By::Address, key, None);
             while let Some(slot) = next {
                 next = self.stale.find(By::Address, key, Some(slot));
                 let stale = *self.stale.get(slot);
-                let applies = stale.is_global() || stale.asid == asid;
+                let applies = stale.is_global() || stale.space == space;
                 let faults = !permits(stale.old(), access);
                 let gone = stale
                     .covers()
@@ -283,7 +285,9 @@ impl Oracle<'_> {
             if let Some(slot) = live {
                 let Live { made_valid, .. } = *self.live.get(slot);
                 let value = self.live.get(slot).value();
-                if !self.order.is_visible(cpu, made_valid.fact(), access) {
+                // Of a user entry no barrier is asked: an access may fault, and be tried again.
+                let promised = self.live.get(slot).space == 0;
+                if promised && !self.order.is_visible(cpu, made_valid.fact(), access) {
                     unseen[usize::from(level.as_u8())] = Some((
                         slot,
                         Past::of(made_valid, What::MadeValid(va, level, value)),
@@ -308,14 +312,14 @@ impl Oracle<'_> {
         None
     }
 
-    /// The record of the entry that maps `va` at `level` in the tables of `asid`, or in the
+    /// The record of the entry that maps `va` at `level` in the tables of `space`, or in the
     /// kernel's.
-    pub(super) fn find_live(&mut self, va: VirtAddr, level: Level, asid: u16) -> Option<usize> {
+    pub(super) fn find_live(&mut self, va: VirtAddr, level: Level, space: u16) -> Option<usize> {
         let key = address_key(va, level);
         let mut slot = self.live.find(By::Address, key, None)?;
         loop {
             let live = self.live.get(slot);
-            if live.asid == asid || live.asid == 0 {
+            if live.space == space || live.space == 0 {
                 return Some(slot);
             }
             slot = self.live.find(By::Address, key, Some(slot))?;

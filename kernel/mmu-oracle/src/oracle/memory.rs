@@ -3,7 +3,7 @@
 use crate::{
     MAX_CPUS,
     ordering::{Cpu, Variable},
-    record::{Live, NewTable, Stale, Task},
+    record::{Held, Live, NewTable, Stale, Task},
 };
 use bytemuck::{Pod, Zeroable, cast_slice_mut};
 
@@ -17,8 +17,12 @@ pub struct Memory<'m> {
 const TASKS: usize = 64;
 /// Tables that may be zeroed and not linked yet.
 const NEW_TABLES: usize = 128;
+/// Address spaces that may have another ASID than their own number.
+const SPACES: usize = 256;
+/// Address spaces whose translations one CPU may hold, for all CPUs.
+const HELD: usize = 512;
 /// Synchronisation variables that can be told apart.
-const VARIABLES: usize = 256;
+const VARIABLES: usize = 512;
 /// Words of a live entry with its links, and of half a stale translation with its.
 const WORDS_A_PAGE: usize = size_of::<Live>() / 8 + 1 + (size_of::<Stale>() / 8 + 1).div_ceil(2);
 
@@ -30,6 +34,8 @@ pub(super) struct Parts<'m> {
     pub variables: &'m mut [Variable],
     pub tasks: &'m mut [Task],
     pub new_tables: &'m mut [NewTable],
+    pub asids: &'m mut [u16],
+    pub held: &'m mut [Held],
     pub live: &'m mut [Live],
     pub live_heads: [&'m mut [u32]; 2],
     pub stale: &'m mut [Stale],
@@ -49,7 +55,9 @@ impl<'m> Memory<'m> {
         (MAX_CPUS * size_of::<Cpu>()
             + VARIABLES * size_of::<Variable>()
             + TASKS * size_of::<Task>()
-            + NEW_TABLES * size_of::<NewTable>())
+            + NEW_TABLES * size_of::<NewTable>()
+            + HELD * size_of::<Held>()
+            + SPACES * size_of::<u16>())
             / 8
             + SLACK
             + pages * WORDS_A_PAGE
@@ -61,12 +69,16 @@ impl<'m> Memory<'m> {
         let variables = take(&mut rest, VARIABLES);
         let tasks = take(&mut rest, TASKS);
         let new_tables = take(&mut rest, NEW_TABLES);
+        let held = take(&mut rest, HELD);
+        let asids = take(&mut rest, SPACES);
         let pages = rest.len().saturating_sub(SLACK) / WORDS_A_PAGE;
         Parts {
             cpus,
             variables,
             tasks,
             new_tables,
+            asids,
+            held,
             live: take(&mut rest, pages),
             live_heads: [
                 take(&mut rest, pages.next_multiple_of(2)),

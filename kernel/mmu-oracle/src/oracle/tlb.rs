@@ -18,13 +18,18 @@ const ACCESSES: [Access; 3] = [Access::Read, Access::Write, Access::Execute];
 impl Oracle<'_> {
     /// A translation was changed that a TLB may hold.
     pub(super) fn add_stale(&mut self, stale: Stale) -> Option<Violation> {
+        // A space without an ASID is used nowhere, and what TLBs hold under the one that it had is
+        // looked at when that is used again.
+        if !stale.is_global() && self.spaces.asid_of(stale.space).is_none() {
+            return None;
+        }
         // The same translation may have been stale before, and valid again since.
         let key = address_key(stale.va(), stale.level());
         let mut next = self.stale.find(By::Address, key, None);
         while let Some(slot) = next {
             next = self.stale.find(By::Address, key, Some(slot));
             let known = self.stale.get(slot);
-            if known.asid == stale.asid && known.old() == stale.old() {
+            if known.space == stale.space && known.old() == stale.old() {
                 self.stale.remove(slot);
             }
         }
@@ -64,6 +69,7 @@ impl Oracle<'_> {
         let named = decode(tlbi);
         let fact = self.order.tlbi(event.cpu, tlbi.broadcast);
         let stamp = Stamp::new(event, fact);
+        self.spaces.tlbi(event.cpu, tlbi, &named, stamp);
         let mut met = false;
         // By look-up where that is less work than to look at every one.
         let pages = (named.last - named.first) / PAGE_SIZE + 1;
@@ -139,7 +145,9 @@ impl Oracle<'_> {
         let asid_fits = if stale.is_global() {
             named.global
         } else {
-            named.asid.is_none_or(|asid| asid == stale.asid)
+            named
+                .asid
+                .is_none_or(|asid| self.spaces.asid_of(stale.space) == Some(asid))
         };
         let hint_fits = match named.hint {
             Hint::None => true,

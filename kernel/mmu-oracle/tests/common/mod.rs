@@ -68,6 +68,7 @@ fn instructions() -> impl Strategy<Value = Kind> {
 fn registers_and_exceptions() -> impl Strategy<Value = Kind> {
     prop_oneof![
         Just(Kind::Online),
+        (any::<u16>(), any::<u16>()).prop_map(|(space, asid)| Kind::Asid { space, asid }),
         any::<u64>().prop_map(Kind::Ttbr0),
         any::<u64>().prop_map(Kind::Ttbr1),
         any::<u64>().prop_map(Kind::Tcr),
@@ -149,11 +150,11 @@ fn barrier() -> impl Strategy<Value = Barrier> {
 fn entry() -> impl Strategy<Value = Entry> {
     let level = select(Level::ALL.to_vec());
     (phys_addr(), virt_addr(), level, any::<u16>(), descriptor()).prop_map(
-        |(address, va, level, asid, value)| Entry {
+        |(address, va, level, space, value)| Entry {
             address,
             va,
             level,
-            asid,
+            space,
             value,
         },
     )

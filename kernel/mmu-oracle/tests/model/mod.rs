@@ -112,7 +112,7 @@ fn link_entry(region: u8, value: Option<u8>) -> Entry {
         address: PhysAddr::literal(0x4b00_0000 + u64::from(region) * 8),
         va: va(region * PAGES_A_TABLE),
         level: Level::L2,
-        asid: 0,
+        space: 0,
         value: link_descriptor(value),
     }
 }
@@ -162,7 +162,7 @@ impl Told {
                     address: PhysAddr::literal(address),
                     va: va(page),
                     level: Level::L3,
-                    asid: 0,
+                    space: 0,
                     value: leaf_descriptor(value),
                 };
                 Kind::Store { entry, old }

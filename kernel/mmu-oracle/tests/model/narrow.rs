@@ -95,7 +95,7 @@ fn entry(entry: Entry) -> Entry {
     let address = phys(entry.address);
     // Both aligned to its level, as an entry is, and not.
     let va = virt(entry.va);
-    let aligned = entry.asid & 0b100 == 0 || entry.level == Level::L0;
+    let aligned = entry.space & 0b100 == 0 || entry.level == Level::L0;
     Entry {
         address,
         va: if aligned {
@@ -103,7 +103,7 @@ fn entry(entry: Entry) -> Entry {
         } else {
             va
         },
-        asid: entry.asid % 3,
+        space: entry.space % 3,
         ..entry
     }
 }

@@ -90,6 +90,8 @@ pub fn event_of(operation: Operation) -> Tlbi {
         Operation::Vae1is(_) => (Scope::Va, false),
         Operation::Rvaale1is(_) => (Scope::RangeAllAsids, true),
         Operation::Rvaae1is(_) => (Scope::RangeAllAsids, false),
+        Operation::Rvale1is(_) => (Scope::Range, true),
+        Operation::Rvae1is(_) => (Scope::Range, false),
         Operation::Aside1is(_) => (Scope::Asid, false),
         Operation::Vmalle1is | Operation::Vmalle1 => (Scope::All, false),
     };

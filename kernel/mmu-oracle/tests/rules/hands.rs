@@ -51,7 +51,7 @@ fn a_frame_is_freed_when_nothing_maps_it() {
         address,
         va: VA,
         level: Level::L3,
-        asid: 0,
+        space: 0,
         value,
     });
     assert_eq!(

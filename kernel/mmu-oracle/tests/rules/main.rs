@@ -76,7 +76,7 @@ fn at(va: VirtAddr, level: Level, old: Descriptor, value: Descriptor) -> Kind {
             address,
             va,
             level,
-            asid: 0,
+            space: 0,
             value,
         },
         old,

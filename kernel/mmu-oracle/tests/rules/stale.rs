@@ -238,7 +238,7 @@ fn a_global_leaf_is_no_asids() {
             address,
             va,
             level: Level::L3,
-            asid: 5,
+            space: 5,
             value,
         };
         let operand = Operand::asid_only(5).bits();

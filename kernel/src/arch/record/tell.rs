@@ -41,6 +41,7 @@ fn translated(kind: &Traced) -> Option<Kind> {
             entry,
             va,
             level,
+            space,
             old,
             new,
         } => Kind::Store {
@@ -48,7 +49,7 @@ fn translated(kind: &Traced) -> Option<Kind> {
                 address: entry,
                 va,
                 level,
-                asid: 0,
+                space,
                 value: new,
             },
             old,
@@ -82,6 +83,8 @@ fn tlbi(operation: Operation) -> Tlbi {
         Operation::Vmalle1is => (Scope::All, false, true, 0),
         Operation::Vmalle1 => (Scope::All, false, false, 0),
         Operation::Rvaale1is(operand) => (Scope::RangeAllAsids, true, true, operand.bits()),
+        Operation::Rvale1is(operand) => (Scope::Range, true, true, operand.bits()),
+        Operation::Rvae1is(operand) => (Scope::Range, false, true, operand.bits()),
         Operation::Rvaae1is(operand) => (Scope::RangeAllAsids, false, true, operand.bits()),
     };
     Tlbi {

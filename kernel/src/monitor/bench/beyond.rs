@@ -102,9 +102,10 @@ fn named(operation: Operation) -> Option<(u64, u64)> {
         | Operation::Vaae1is(operand)
         | Operation::Vale1is(operand)
         | Operation::Vae1is(operand) => Some((operand.va()?.as_u64(), 1)),
-        Operation::Rvaale1is(operand) | Operation::Rvaae1is(operand) => {
-            Some((operand.base().as_u64(), operand.pages()))
-        }
+        Operation::Rvaale1is(operand)
+        | Operation::Rvaae1is(operand)
+        | Operation::Rvale1is(operand)
+        | Operation::Rvae1is(operand) => Some((operand.base().as_u64(), operand.pages())),
         Operation::Aside1is(_) | Operation::Vmalle1is | Operation::Vmalle1 => None,
     }
 }

@@ -40,7 +40,29 @@ pub fn cover(
     ttl: Option<Level>,
     have_range: bool,
 ) -> impl Iterator<Item = Operation> {
-    Cover::new(range, last_level_only, ttl, have_range)
+    Cover::new(range, None, last_level_only, ttl, have_range)
+}
+
+/// As [`cover`](fn@cover), for one ASID (and global entries): the operations that invalidate a range
+/// of user addresses. Above the cut-off it is one [`Operation::Aside1is`], Linux's rule in
+/// `flush_tlb_range`.
+///
+/// ```
+/// use vmsa::{PageRange, VirtAddr, tlbi};
+///
+/// let range = PageRange::new(VirtAddr::literal(0x40_0000), 512).unwrap();
+/// let by_page = tlbi::cover_asid(range, 7, true, None, false);
+/// assert_eq!(by_page.map(|op| op.name()).collect::<Vec<_>>(), ["aside1is"]);
+/// assert_eq!(tlbi::cover_asid(range, 7, true, None, true).count(), 1);
+/// ```
+pub fn cover_asid(
+    range: PageRange,
+    asid: u16,
+    last_level_only: bool,
+    ttl: Option<Level>,
+    have_range: bool,
+) -> impl Iterator<Item = Operation> {
+    Cover::new(range, Some(asid), last_level_only, ttl, have_range)
 }
 
 /// The rest of a range that [`cover`] has yet to invalidate.
@@ -54,6 +76,8 @@ struct Cover {
     stride: u64,
     /// Larger scales have been used already, or were too large.
     scale: u32,
+    /// The ASID that it is for; all of them without.
+    asid: Option<u16>,
     /// The rest is all there is: one operation for everything.
     all: bool,
     /// See [`cover`].
@@ -66,7 +90,13 @@ struct Cover {
 
 impl Cover {
     /// Decides between pages and everything.
-    fn new(range: PageRange, last_level_only: bool, ttl: Option<Level>, have_range: bool) -> Self {
+    fn new(
+        range: PageRange,
+        asid: Option<u16>,
+        last_level_only: bool,
+        ttl: Option<Level>,
+        have_range: bool,
+    ) -> Self {
         let ttl = ttl.filter(|level| last_level_only && *level != Level::L0);
         let unit = ttl.unwrap_or(Level::L3).bytes();
         let next = range.start().align_down(unit);
@@ -84,6 +114,7 @@ impl Cover {
             pages,
             stride,
             scale: SCALE_MAX,
+            asid,
             all,
             last_level_only,
             ttl,
@@ -110,15 +141,19 @@ impl Iterator for Cover {
         }
         if self.all {
             self.pages = 0;
-            return Some(Operation::Vmalle1is);
+            return Some(match self.asid {
+                None => Operation::Vmalle1is,
+                Some(asid) => Operation::Aside1is(Operand::asid_only(asid)),
+            });
         }
         if !self.have_range || self.pages == 1 {
-            let operand = Operand::new(self.next, 0, self.ttl);
+            let operand = Operand::new(self.next, self.asid.unwrap_or(0), self.ttl);
             self.advance(self.stride);
-            return Some(if self.last_level_only {
-                Operation::Vaale1is(operand)
-            } else {
-                Operation::Vaae1is(operand)
+            return Some(match (self.asid, self.last_level_only) {
+                (None, true) => Operation::Vaale1is(operand),
+                (None, false) => Operation::Vaae1is(operand),
+                (Some(_), true) => Operation::Vale1is(operand),
+                (Some(_), false) => Operation::Vae1is(operand),
             });
         }
         // Two pages or more: the largest scale that still fits, as often as it fits.
@@ -126,12 +161,14 @@ impl Iterator for Cover {
             self.scale -= 1;
         }
         let num = self.pages / range_op_pages(self.scale, 0) - 1;
-        let operand = RangeOperand::new(self.next, 0, self.ttl, self.scale, num)?;
+        let operand =
+            RangeOperand::new(self.next, self.asid.unwrap_or(0), self.ttl, self.scale, num)?;
         self.advance(range_op_pages(self.scale, num));
-        Some(if self.last_level_only {
-            Operation::Rvaale1is(operand)
-        } else {
-            Operation::Rvaae1is(operand)
+        Some(match (self.asid, self.last_level_only) {
+            (None, true) => Operation::Rvaale1is(operand),
+            (None, false) => Operation::Rvaae1is(operand),
+            (Some(_), true) => Operation::Rvale1is(operand),
+            (Some(_), false) => Operation::Rvae1is(operand),
         })
     }
 }

@@ -18,7 +18,7 @@ fn entry(address: u64, level: Level, va: u64, value: Descriptor) -> Entry {
         address: PhysAddr::literal(address),
         va: VirtAddr::literal(va),
         level,
-        asid: 0,
+        space: 0,
         value,
     }
 }
@@ -427,7 +427,7 @@ fn a_table_is_linked_in_one_place_alone() {
 #[test]
 fn the_lower_half_and_what_casemate_has_no_name_for_are_counted() {
     let low = Entry {
-        asid: 3,
+        space: 3,
         ..entry(0x4300_0000, Level::L3, 0x1000, page(0x5000_0000))
     };
     let old = Descriptor::INVALID;
