@@ -487,5 +487,5 @@ fn change_protection(tables: &Tables, leaves: Leaves, protection: Protection) ->
 /// (`__sync_icache_dcache` of Linux).
 fn publish(frame: Frame) {
     // SAFETY: the page is an address space's, and mapped in the linear map.
-    unsafe { cache::publish_instructions(virt(frame.start())) };
+    unsafe { cache::publish(virt(frame.start())) };
 }
