@@ -8,7 +8,7 @@ mod ktests;
 
 use super::{
     layout::HEAP,
-    linear_map,
+    lazy, linear_map,
     page_alloc::{self, OutOfMemory},
     page_table,
 };
@@ -41,6 +41,25 @@ static HEAP_ALLOCATOR: KernelHeap = KernelHeap(SpinLock::new(Growing {
 pub fn stats() -> (usize, u64) {
     let growing = HEAP_ALLOCATOR.0.lock();
     (growing.heap.used(), growing.mapped * PAGE_SIZE)
+}
+
+impl KernelHeap {
+    /// Allocates what did not fit; the heap grows if it still does not.
+    ///
+    /// # Errors
+    /// How many bytes are mapped, where that is not possible.
+    #[cold]
+    fn allocate_in_more(&self, layout: Layout) -> Result<NonNull<u8>, u64> {
+        // The caller may be in a section, or not: those who map pages wait for each other in one
+        // order, first for the page tables and then for the heap.
+        let _others = lazy::keep_others_out();
+        let mut growing = self.0.lock();
+        let mut block = growing.heap.allocate_first_fit(layout);
+        if block.is_err() && growing.grow(layout).is_ok() {
+            block = growing.heap.allocate_first_fit(layout);
+        }
+        block.map_err(|()| growing.mapped * PAGE_SIZE)
+    }
 }
 
 impl Growing {
@@ -99,30 +118,26 @@ impl Growing {
 unsafe impl GlobalAlloc for KernelHeap {
     #[track_caller]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let mut growing = self.0.lock();
-        let mut block = growing.heap.allocate_first_fit(layout);
-        if block.is_err() && growing.grow(layout).is_ok() {
-            block = growing.heap.allocate_first_fit(layout);
-        }
-        let mapped = growing.mapped * PAGE_SIZE;
-        drop(growing);
-        block.map_or_else(
-            |()| {
-                let mut callers = [0; 8];
-                crate::arch::backtrace::callers(&mut callers);
-                log::error!(
-                    "heap: no room for {} bytes; {mapped} of {} bytes are mapped; asked for by",
-                    layout.size(),
-                    HEAP.bytes(),
-                );
-                for caller in callers.into_iter().take_while(|caller| *caller != 0) {
-                    let address = crate::arch::backtrace::caller_address(caller);
-                    log::error!("  [<{:016x}>]", address.as_u64());
-                }
-                core::ptr::null_mut()
-            },
-            NonNull::as_ptr,
-        )
+        let block = self.0.lock().heap.allocate_first_fit(layout);
+        block
+            .or_else(|()| self.allocate_in_more(layout))
+            .map_or_else(
+                |mapped| {
+                    let mut callers = [0; 8];
+                    crate::arch::backtrace::callers(&mut callers);
+                    log::error!(
+                        "heap: no room for {} bytes; {mapped} of {} bytes are mapped; asked for by",
+                        layout.size(),
+                        HEAP.bytes(),
+                    );
+                    for caller in callers.into_iter().take_while(|caller| *caller != 0) {
+                        let address = crate::arch::backtrace::caller_address(caller);
+                        log::error!("  [<{:016x}>]", address.as_u64());
+                    }
+                    core::ptr::null_mut()
+                },
+                NonNull::as_ptr,
+            )
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {

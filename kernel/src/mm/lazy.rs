@@ -41,7 +41,10 @@ pub use full::queue_full_count;
 pub use lazy_mmu::{
     ArchCall, Call, LazyMmu, LazyMmuState, Model, Pause, Section, Token, Transition, Warning,
 };
-pub use lock::{page_table_lock_contended, page_table_lock_is_held, page_table_lock_waited};
+pub use lock::{
+    OthersKeptOut, keep_others_out, page_table_lock_contended, page_table_lock_is_held,
+    page_table_lock_waited,
+};
 use owed::emit_barriers;
 pub use owed::settle;
 pub use percpu::on_switch;

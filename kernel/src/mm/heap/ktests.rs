@@ -2,12 +2,16 @@
 
 use super::{HEAP, STEP, stats};
 use crate::{
+    arch::{cpu, time},
     check, check_eq, kernel_test,
     ktest::TestResult,
     mm::{
+        lazy::{self, Backend, Model, PageTableLock},
         page_alloc,
-        testing::{bytes, logged, must},
+        stack::spawn_on,
+        testing::{Chosen, bytes, logged, must},
     },
+    task::{migrate_to, unpin},
 };
 use alloc::{
     alloc::{alloc, dealloc},
@@ -181,5 +185,45 @@ kernel_test! { "heap_full", a_heap_that_is_full_says_so, {
     let mut again = Vec::<u8>::new();
     must!(again.try_reserve_exact(1 << 20));
     black_box(&again);
+    Ok(())
+} }
+
+/// Asks for more than there is, so that the heap has to grow. Whether it could.
+fn asks_for_more(size: usize) -> usize {
+    let mut block: Vec<u8> = Vec::new();
+    let grown = block.try_reserve_exact(size).is_ok();
+    black_box(&block);
+    usize::from(grown)
+}
+
+kernel_test! { "heap", it_grows_while_a_section_keeps_others_out, {
+    let Some(there) = cpu::others().next() else {
+        // Nobody else could want to grow it meanwhile.
+        return Ok(());
+    };
+    let (_, mapped) = stats();
+    if mapped > HEAP.bytes() / 2 {
+        return is_refused(HEAP.bytes() as usize + 1);
+    }
+    must!(migrate_to(0));
+    let _chosen = Chosen::with_lock(Model::TwoCounters, Backend::Barriers, PageTableLock::Global)?;
+    let waits = lazy::page_table_lock_contended();
+    let section = lazy::section();
+    let asks = {
+        // Its stack is mapped in sections of this task, inside of this one.
+        spawn_on(there, "asks for more", asks_for_more, mapped as usize + 1)
+    };
+    let limit = time::now() + 20 * time::frequency();
+    let waits_now = || lazy::page_table_lock_contended() > waits;
+    while asks.is_ok() && !waits_now() && time::now() < limit {
+        core::hint::spin_loop();
+    }
+    // It waits for the section to end, and holds nothing that is wanted here.
+    let waited = waits_now();
+    drop(black_box(Box::new([0u8; 64])));
+    drop(section);
+    check_eq!(must!(asks).join(), 1);
+    unpin();
+    check!(waited);
     Ok(())
 } }

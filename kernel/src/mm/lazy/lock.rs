@@ -5,10 +5,11 @@
 //! the model makes of the mode itself. Handlers never take it: the task that they interrupted may
 //! hold it, and they change nothing that a task has under way.
 //!
-//! What the lock costs is in the order of locks as well. It is taken inside of the purge's lock
-//! and, where the heap grows, of the heap's; nothing that is called in a section may want those.
+//! What the lock costs is in the order of locks as well. It is taken inside of the purge's lock, so
+//! nothing that is called in a section may want that. Who allocates from the heap may be in a section,
+//! and the heap maps pages under its own lock: it takes this one before ([`keep_others_out`]).
 
-use super::config::{PageTableLock, page_table_lock};
+use super::config::{PageTableLock, page_table_lock, takes};
 use crate::{
     arch::backtrace,
     task::{
@@ -81,6 +82,32 @@ pub(super) fn closed() {
         0 => {}
         1 => give_back(),
         more => sections.set(more - 1),
+    }
+}
+
+/// Keeps others out as a section does, without opening one, until the value is dropped: for who holds
+/// a lock of its own around a walk, and is called in sections, too. The lock of the page tables then
+/// comes first, wherever it is called from. By default it is nothing.
+pub fn keep_others_out() -> OthersKeptOut {
+    if !takes() {
+        return OthersKeptOut(false);
+    }
+    let sections = &task::current().section_lock.sections;
+    let before = sections.get();
+    opened();
+    OthersKeptOut(sections.get() != before)
+}
+
+/// What [`keep_others_out`] took, if anything.
+#[derive(Debug)]
+#[must_use = "others are let in when it is dropped"]
+pub struct OthersKeptOut(bool);
+
+impl Drop for OthersKeptOut {
+    fn drop(&mut self) {
+        if self.0 {
+            closed();
+        }
     }
 }
 
