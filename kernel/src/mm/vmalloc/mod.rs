@@ -13,11 +13,15 @@ mod sync;
 #[cfg(target_os = "none")]
 mod allocate;
 #[cfg(target_os = "none")]
+mod deferred;
+#[cfg(target_os = "none")]
 mod huge;
 #[cfg(target_os = "none")]
 mod info;
 #[cfg(target_os = "none")]
 mod ktests;
+#[cfg(target_os = "none")]
+mod map_ram;
 #[cfg(target_os = "none")]
 mod purge;
 #[cfg(target_os = "none")]
@@ -29,9 +33,13 @@ mod state;
 pub use allocate::{vfree, vmalloc, vmalloc_aligned, vmap, vunmap, vzalloc};
 pub use area::AreaKind;
 #[cfg(target_os = "none")]
+pub use deferred::{deferred, free_deferred, wait_for_deferred};
+#[cfg(target_os = "none")]
 pub use huge::{SplitError, split_block, vmalloc_huge};
 #[cfg(target_os = "none")]
 pub use info::{describe, vmallocinfo};
+#[cfg(target_os = "none")]
+pub use map_ram::{vm_map_ram, vm_unmap_ram};
 #[cfg(target_os = "none")]
 pub use purge::{unpurged, vm_unmap_aliases};
 #[cfg(target_os = "none")]
