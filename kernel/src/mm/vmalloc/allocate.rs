@@ -64,7 +64,7 @@ pub fn vmalloc_aligned(size: u64, align: u64) -> Result<VirtAddr, Error> {
     let caller = Location::caller();
     let _span = span("vmalloc");
     let pages = size.div_ceil(PAGE_SIZE);
-    if pages > page_alloc::stats().managed {
+    if pages > page_alloc::managed() {
         return Err(Error::TooLarge);
     }
     let area = take(pages, align, size, AreaKind::Vmalloc, caller)?;

@@ -1,7 +1,7 @@
 //! vmalloc: memory that is contiguous in the address space and not in RAM.
 //!
-//! An area takes addresses ([`area`]: lowest fit, a guard page behind), a shadow, pages, and leaves
-//! that map them. Freeing one clears the leaves and gives the pages back at once, but not the
+//! An area takes addresses ([`space`]: from this CPU's arena; [`area`]: lowest fit, a guard page
+//! behind), a shadow, pages, and leaves that map them. Freeing one clears the leaves and gives the pages back at once, but not the
 //! addresses, and does not flush: those wait in a list until there are enough of them for one flush
 //! ([`purge`]). Until then a TLB may still know the area: an accepted window, which Linux has as
 //! well. DEBUG_PAGEALLOC does without it.
@@ -22,6 +22,8 @@ mod info;
 mod ktests;
 #[cfg(target_os = "none")]
 mod map_ram;
+#[cfg(test)]
+mod model;
 #[cfg(target_os = "none")]
 mod purge;
 #[cfg(target_os = "none")]

@@ -17,7 +17,7 @@ use crate::{
     tests::cpus::{Installed, PerCpu, all, comes, me, on, on_every},
 };
 use core::sync::atomic::{AtomicU64, Ordering};
-use vmsa::{PAGE_SIZE, VirtAddr};
+use vmsa::{PAGE_SIZE, PageRange, VirtAddr};
 
 /// An area that is passed on.
 static AREA: AtomicU64 = AtomicU64::new(0);
@@ -44,7 +44,7 @@ kernel_test! { "arena", every_cpu_has_one_and_takes_from_it, {
     }
     // All of the space is in one.
     let count = all().len().next_power_of_two();
-    check_eq!(arena(count - 1).map(|last| last.last_byte()), Some(VMALLOC.last_byte()));
+    check_eq!(arena(count - 1).map(PageRange::last_byte), Some(VMALLOC.last_byte()));
     check!(arena(count).is_none());
     Ok(())
 } }
