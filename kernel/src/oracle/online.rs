@@ -137,6 +137,9 @@ fn is_orphaned() -> bool {
         .checked_sub(1)
         .and_then(|holder| cpu::per_cpu(holder as usize))
         .is_some_and(cpu::PerCpu::has_stopped)
+        // It may have given the lock back in between, and stopped after that: then the acquire in
+        // `has_stopped` has this load see it.
+        && WATCH.holder.load(Ordering::Relaxed) == holder
 }
 
 /// The same where a judge is there.
