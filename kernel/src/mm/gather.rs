@@ -8,6 +8,8 @@
 //!
 //! The order is: lock the tables, enable, clear, disable, flush, unlock, free.
 
+mod ktests;
+
 use super::{
     lazy,
     linear_map::virt,

@@ -40,7 +40,7 @@ pub struct Scene {
 }
 
 /// Every scene, in the order of the tour.
-pub const SCENES: [Scene; 11] = [
+pub const SCENES: [Scene; 12] = [
     Scene {
         name: "layout",
         shows: "the address space as it is mapped, and that no frame is writable and executable",
