@@ -28,6 +28,15 @@ pub mod oracle;
 pub mod params;
 #[cfg(target_os = "none")]
 pub mod park;
+#[cfg(target_os = "none")]
+pub mod process;
+/// What of programs executes no instruction.
+#[cfg(not(target_os = "none"))]
+pub mod process {
+    #[path = "../../user/src/abi.rs"]
+    pub mod abi;
+    pub mod load;
+}
 pub mod task;
 #[cfg(target_os = "none")]
 mod tests;
@@ -130,7 +139,6 @@ mod start {
         cpu::unmask_interrupts();
         smp::init(&tree).unwrap_or_else(|error| refuse(&format_args!("lull: {error}")));
         stack::start_cpus().unwrap_or_else(|error| refuse(&format_args!("lull: {error}")));
-        stack::start_workers().unwrap_or_else(|error| refuse(&format_args!("lull: {error}")));
 
         let done = match params.autorun {
             Some(commands) => monitor::run_all(commands).is_ok(),

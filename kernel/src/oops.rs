@@ -20,7 +20,7 @@ use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use spin::Once;
 use vmsa::esr::ExceptionClass;
 use vmsa::walk::WalkResult;
-use vmsa::{Descriptor, Kind as Entry, PAGE_SIZE, PhysAddr, VirtAddr, walk};
+use vmsa::{Attributes, Descriptor, Kind as Entry, PAGE_SIZE, PhysAddr, VirtAddr, walk};
 
 /// What modules above know, for reports. They may print to the writer, and must not fault but
 /// through `arch::fixup`, take no lock that the reporting code can hold, and allocate nothing.
@@ -258,7 +258,7 @@ impl fmt::Display for TableWalk {
     }
 }
 
-/// What EL1 may do through an entry.
+/// What EL1 may do through an entry; and what EL0 may, if it may anything.
 struct Rights(Descriptor);
 
 impl fmt::Display for Rights {
@@ -273,7 +273,13 @@ impl fmt::Display for Rights {
             " x"
         } else {
             " NX"
-        })
+        })?;
+        if !attributes.contains(Attributes::AP_EL0) {
+            return Ok(());
+        }
+        let write = ["rw", "r-"][usize::from(attributes.contains(Attributes::AP_READ_ONLY))];
+        let execute = ["x", "-"][usize::from(attributes.contains(Attributes::UXN))];
+        write!(f, ", EL0 {write}{execute}")
     }
 }
 
@@ -296,7 +302,8 @@ pub fn read_entry(entry: PhysAddr) -> Option<Descriptor> {
 }
 
 /// The registers of what was interrupted.
-struct Registers<'a>(&'a ExceptionFrame);
+#[derive(Debug)]
+pub struct Registers<'a>(pub &'a ExceptionFrame);
 
 impl fmt::Display for Registers<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,6 +1,6 @@
 //! Kernel tests that belong to no one file: they take the parts together.
 
-pub(crate) mod cpus;
+mod cpus;
 mod fault;
 mod interrupt;
 mod oops;

@@ -2,7 +2,7 @@
 
 use super::cpu::{EMERGENCY_STACK_SIZE, PerCpu, STACK_SIZE};
 use super::frame::{ExceptionFrame, Kind, Origin};
-use super::{abort, counters, exit, interrupt, semihosting::DebugChannel};
+use super::{abort, counters, el0, exit, interrupt, semihosting::DebugChannel};
 use crate::event;
 use aarch64_cpu::registers::{VBAR_EL1, Writeable};
 use core::arch::{asm, global_asm};
@@ -21,6 +21,8 @@ global_asm!(
     NOT_STACK_OFFSET = const !(STACK_SIZE - 16),
     NOT_EMERGENCY_OFFSET = const !(EMERGENCY_STACK_SIZE - 16),
     EMERGENCY_SIZE = const EMERGENCY_STACK_SIZE,
+    FIRST_EL0_VECTOR = const el0::FIRST_VECTOR,
+    EL0_SPARE = const el0::SPARE,
 );
 
 unsafe extern "C" {
@@ -31,8 +33,10 @@ unsafe extern "C" {
 /// What ends the machine when no one can go on, with a report.
 static FATAL: Once<fn(&ExceptionFrame) -> !> = Once::new();
 
-/// Installs the vectors on this CPU. Its block must be there ([`super::cpu::init_boot_cpu`]).
+/// Installs the vectors on this CPU, and what there is between it and EL0. Its block must be there
+/// ([`super::cpu::init_boot_cpu`]).
 pub fn init() {
+    el0::init();
     VBAR_EL1.set((&raw const exception_vectors).addr() as u64);
     // SAFETY: the ISB makes the new vectors the ones that the next instruction's exception takes.
     // It is part of bring-up, and not counted.
@@ -50,7 +54,7 @@ pub fn is_entry_return_address(address: u64) -> bool {
     address == (&raw const exception_entry_return).addr() as u64
 }
 
-/// Called by `vectors.s` for every exception; returning resumes what was interrupted.
+/// Called by `vectors.s` for every exception from EL1; returning resumes what was interrupted.
 #[unsafe(no_mangle)]
 extern "C" fn exception_dispatch(frame: &mut ExceptionFrame) {
     event!(ExceptionEntry);
@@ -68,7 +72,7 @@ extern "C" fn exception_dispatch(frame: &mut ExceptionFrame) {
 }
 
 /// Ends the machine with a report.
-fn fatal(frame: &ExceptionFrame) -> ! {
+pub(super) fn fatal(frame: &ExceptionFrame) -> ! {
     if let Some(handler) = FATAL.get() {
         handler(frame);
     }

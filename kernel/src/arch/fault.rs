@@ -1,4 +1,4 @@
-//! A fault: an abort that EL1 took itself, what can be asked of it, and who is told of it.
+//! A fault: an abort, what can be asked of it, and who is told of those that EL1 took itself.
 
 use super::cpu;
 use super::frame::ExceptionFrame;
@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use vmsa::esr::{ExceptionClass, FaultStatus};
 use vmsa::{Esr, VirtAddr};
 
-/// A synchronous abort taken from EL1.
+/// A synchronous abort, taken from EL1 or EL0.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Fault {
     /// ESR_EL1.
@@ -29,6 +29,16 @@ impl Fault {
         let is_abort = matches!(
             frame.esr().ec(),
             ExceptionClass::DataAbortCurrent | ExceptionClass::InstructionAbortCurrent
+        );
+        is_abort.then(|| Self::new(frame.esr(), frame.far_bits()))
+    }
+
+    /// Of an exception from EL0, if it is an abort.
+    #[must_use]
+    pub fn of_el0(frame: &ExceptionFrame) -> Option<Self> {
+        let is_abort = matches!(
+            frame.esr().ec(),
+            ExceptionClass::DataAbortLower | ExceptionClass::InstructionAbortLower
         );
         is_abort.then(|| Self::new(frame.esr(), frame.far_bits()))
     }

@@ -53,13 +53,14 @@ pub(super) fn apply(frame: &mut ExceptionFrame) -> bool {
     true
 }
 
-/// The outcome of an access, from what it left in x1 and x2.
+/// The fault that an access has survived, if it took one, from what it left in x1 and x2.
+pub(super) fn recover(esr: u64, far: u64) -> Option<Fault> {
+    (esr != 0).then(|| Fault::new(Esr::new(esr), far))
+}
+
+/// The outcome of an access, likewise.
 fn outcome<T>(value: T, esr: u64, far: u64) -> Result<T, Fault> {
-    if esr == 0 {
-        Ok(value)
-    } else {
-        Err(Fault::new(Esr::new(esr), far))
-    }
+    recover(esr, far).map_or(Ok(value), Err)
 }
 
 /// A load that may fault.

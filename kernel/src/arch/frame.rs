@@ -1,10 +1,10 @@
 //! What an exception saves of the code it interrupts: the registers, as `vectors.s` lays them out
-//! on the stack.
+//! on the stack, and `el0.s` wherever the task keeps what EL0 left.
 
 use core::{fmt, mem::offset_of};
-use vmsa::Esr;
+use vmsa::{Esr, VirtAddr};
 
-/// The registers of what was interrupted, as `vectors.s` lays them out on the stack.
+/// The registers of what was interrupted, as `vectors.s` and `el0.s` lay them out.
 #[derive(Debug)]
 #[repr(C)]
 pub struct ExceptionFrame {
@@ -22,8 +22,9 @@ pub struct ExceptionFrame {
     far: u64,
     /// Which of the 16 vectors was taken.
     vector: u64,
-    reserved: u64,
-    /// A frame record: x29 and ELR.
+    /// TPIDR_EL0, of EL0; 0 for an exception from EL1, which has no use for it.
+    thread_pointer: u64,
+    /// A frame record: x29 and ELR. Of EL0 it is the one that ends a backtrace, zeros.
     record: [u64; 2],
 }
 
@@ -34,6 +35,7 @@ const _: () = {
     assert!(offset_of!(ExceptionFrame, elr) == 16 * 16);
     assert!(offset_of!(ExceptionFrame, esr) == 16 * 17);
     assert!(offset_of!(ExceptionFrame, vector) == 16 * 18);
+    assert!(offset_of!(ExceptionFrame, thread_pointer) == 16 * 18 + 8);
 };
 
 /// What was taken, by the vector (DDI 0487, table D1-7).
@@ -56,15 +58,39 @@ pub enum Origin {
     Sp0,
     /// EL1 on SP_EL1: the kernel.
     Kernel,
-    /// EL0 in AArch64; Lull runs nothing there.
+    /// EL0 in AArch64: programs.
     Lower64,
-    /// EL0 in AArch32.
+    /// EL0 in AArch32, which nothing enters.
     Lower32,
 }
 
 impl ExceptionFrame {
     /// Where in the frame its frame record is.
     pub(super) const RECORD: usize = offset_of!(Self, record);
+
+    /// What EL0 has that begins at `pc`, with its stack at `sp`: every other register is 0, and so is
+    /// PSTATE (EL0 in AArch64, nothing masked, no condition, DIT and the like off; DDI 0487,
+    /// C5.2.19).
+    #[must_use]
+    pub fn el0(pc: VirtAddr, sp: VirtAddr) -> Self {
+        Self {
+            x: [0; 31],
+            sp: sp.as_u64(),
+            elr: pc.as_u64(),
+            spsr: 0,
+            esr: 0,
+            far: 0,
+            vector: 0,
+            thread_pointer: 0,
+            record: [0; 2],
+        }
+    }
+
+    /// The same registers once more: those of a copy of the program.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        Self { ..*self }
+    }
 
     /// What was taken.
     #[must_use]

@@ -25,6 +25,8 @@ pub mod cpu;
 #[cfg(target_os = "none")]
 pub mod device_tree;
 #[cfg(target_os = "none")]
+pub mod el0;
+#[cfg(target_os = "none")]
 pub mod exception;
 #[cfg(target_os = "none")]
 pub mod exit;
@@ -57,6 +59,7 @@ pub mod uart;
 
 pub mod backtrace;
 pub mod switch;
+pub mod user_copy;
 
 #[cfg(not(target_os = "none"))]
 pub mod host;

@@ -5,8 +5,8 @@
 // Linux tells an overflow from one bit of SP, its stacks being aligned to twice
 // their size. Here SP is compared with the stack that this CPU is known to be
 // on, which also finds an SP that is far off or misaligned. It takes two
-// registers: TPIDR_EL0 and TPIDRRO_EL0, which belong to EL0 and so to no one,
-// hold x0 and x1 meanwhile.
+// registers: TPIDR_EL0 and TPIDRRO_EL0, which EL1 has no use for, hold x0 and x1
+// meanwhile. What they held is lost; el0.s has put EL0's TPIDR_EL0 away by then.
 //
 // Constants in braces come from exception.rs.
 
@@ -19,6 +19,7 @@ exception_vectors:
 .set vector, 0
 .rept 16
     .balign 128
+    .if vector < {FIRST_EL0_VECTOR} || vector >= {FIRST_EL0_VECTOR} + 4
     msr     tpidr_el0, x0
     msr     tpidrro_el0, x1
     mrs     x1, tpidr_el1           // this CPU's block
@@ -30,6 +31,12 @@ exception_vectors:
     cbnz    x0, exception_off_stack
     mov     x0, sp
     b       exception_enter
+    .else
+    // From EL0: SP is where el0_enter left it, so it may be used at once; TPIDR_EL0 is EL0's.
+    stp     x0, x1, [sp, #{EL0_SPARE}]
+    mov     x1, #vector
+    b       el0_leave
+    .endif
     .set vector, vector + 1
 .endr
 .size exception_vectors, . - exception_vectors

@@ -6,6 +6,12 @@
 
 #[cfg(target_os = "none")]
 pub mod address_space;
+/// What of address spaces executes no instruction.
+#[cfg(not(target_os = "none"))]
+pub mod address_space {
+    mod region;
+    pub use region::{Access, Protection, Region};
+}
 pub mod asid;
 #[cfg(target_os = "none")]
 pub mod bring_up;
@@ -45,7 +51,6 @@ pub(crate) mod testing;
 pub mod tlb;
 pub mod user_tlb;
 pub mod vmalloc;
-pub mod zap_cost;
 
 #[cfg(test)]
 pub(crate) mod host_tests;

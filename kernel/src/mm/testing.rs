@@ -126,7 +126,7 @@ pub(crate) fn logged<R>(action: impl FnOnce() -> R) -> (String, R) {
 
 /// What is in use: a call that fails leaves it as it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Usage {
+pub(crate) struct Usage {
     /// Free pages.
     pub(super) pages: u64,
     /// vmalloc space.
@@ -137,7 +137,7 @@ pub(super) struct Usage {
 
 impl Usage {
     /// As it is once everything that was freed has been purged.
-    pub(super) fn now() -> Self {
+    pub(crate) fn now() -> Self {
         vmalloc::vm_unmap_aliases();
         let shadow = kasan::populate::stats();
         Self {

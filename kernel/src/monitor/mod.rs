@@ -18,6 +18,7 @@ mod state;
 mod stress;
 mod tables;
 mod test;
+mod user;
 
 pub use command::Failed;
 
@@ -27,7 +28,7 @@ use command::{Command, List, command, refuse};
 use core::fmt;
 
 /// Every command, as `help` lists them.
-const COMMANDS: [Command; 22] = [
+const COMMANDS: [Command; 23] = [
     command("help", "", &[], "lists the commands", help),
     command(
         "tour",
@@ -140,6 +141,13 @@ const COMMANDS: [Command; 22] = [
         &change::KINDS,
         "changes pages of an area that vmalloc made here",
         change::set_memory,
+    ),
+    command(
+        "user",
+        "[CASE]",
+        user::CASES,
+        "runs the program at EL0, which exercises all that it may do, or misbehaves as CASE says",
+        user::user,
     ),
     command(
         "crash",

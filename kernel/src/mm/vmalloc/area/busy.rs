@@ -76,22 +76,12 @@ impl BusyAreas {
         if !right(area.info.get().kind) {
             return None;
         }
-        Some(self.take_out(area))
-    }
-
-    /// Takes an area out.
-    pub(super) fn take_out(&mut self, area: &'static VmapArea) -> OwnedArea {
         if self.is_latest(area.first.get()) {
             self.latest = None;
         }
         self.tree.remove(area);
         self.count -= 1;
-        OwnedArea(area)
-    }
-
-    /// The tree.
-    pub(super) fn tree(&self) -> &Tree<Plain> {
-        &self.tree
+        Some(OwnedArea(area))
     }
 
     /// The areas, lowest address first.
@@ -125,5 +115,13 @@ impl BusyAreas {
 impl fmt::Debug for BusyAreas {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+#[cfg(test)]
+impl BusyAreas {
+    /// The tree, for the tests that check its balance.
+    pub(super) fn tree(&self) -> &Tree<Plain> {
+        &self.tree
     }
 }
