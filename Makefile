@@ -3,7 +3,7 @@
 # into a shell line, so that APPEND='autorun="lazy; stats"' arrives whole.
 VERBS = help run test matrix bugs trace trace-check stress bench profile litmus gdb check doctor miri fuzz
 
-export CPU SMP MEM GIC EL APPEND V GDB_PORT ORACLE DIR DURATION OPS SEEDS FORMAT CASE
+export CPU SMP MEM GIC EL APPEND V GDB_PORT ORACLE DIR DURATION OPS SEEDS FORMAT CASE BASE
 export MODEL BACKEND DEBUG_PAGEALLOC PAGE_POISON KASAN RODATA PTLOCK ETS2 BUG
 
 .PHONY: $(VERBS)

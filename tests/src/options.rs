@@ -158,6 +158,12 @@ pub const VARIABLES: &[Variable] = &[
         "bench, profile: a case, with its parameters, e.g. 'vmalloc_pair n=64'; empty is all",
     ),
     host(
+        "BASE",
+        "",
+        Known::Text,
+        "bench: an earlier target/bench.json to compare with; new writes tests/bench-baseline.json",
+    ),
+    host(
         "ORACLE",
         "0",
         Known::Words(&["0", "1"]),

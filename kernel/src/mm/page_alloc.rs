@@ -29,7 +29,7 @@ mod shares;
 pub use buddy::{Buddy, ORDERS};
 pub use error::{FreeError, OutOfMemory};
 pub use map::{MAX_ORDER, PageMeta};
-pub use memory::{drain, free_blocks, managed, open};
+pub use memory::{drain, free_blocks, managed, metadata_bytes, open};
 pub use shares::shares;
 
 /// Single pages of the kernel's allocator, as a chain.

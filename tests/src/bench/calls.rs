@@ -231,7 +231,7 @@ mod tests {
             (0x100, 2, OTHER),
             (0x200, 4, RETURN),
             (0x004, 8, CALL),
-            (0x100, 2, RETURN),
+            (0x140, 2, RETURN),
         ]);
         assert_eq!(sums, [sum(9, 17, 0), sum(4, 4, 2), sum(4, 4, 1)]);
     }

@@ -9,7 +9,6 @@ use super::{
     Setting,
     calls::{Calls, Code, Sum},
     exec_log::Reader,
-    run,
     stub::Stub,
 };
 use crate::failure::{Doing, Failure, Result};
@@ -19,7 +18,6 @@ use crate::process::Group;
 use crate::symbols::Symbols;
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
-use std::path::Path;
 use std::process::Stdio;
 
 /// Functions that are shown of each table.
@@ -41,17 +39,17 @@ struct Profile {
 ///
 /// # Errors
 /// If the kernel refuses the case, or does not come to the end of the stretch.
-pub fn profile(setting: &Setting<'_>, image: &Path, words: &str) -> Result {
+pub fn profile(setting: &Setting<'_>, words: &str) -> Result {
     let words = &match words {
         told if told.contains(" loops=") => told.to_owned(),
         words => format!("{words} loops={ROUNDS}"),
     };
-    let measured = run(setting, image, words, Default::default())?;
+    let measured = setting.measure(words, &[])?;
     let first = measured
         .first()
         .ok_or_else(|| Failure::fail("the case printed no measurement"))?;
-    let profile = record(setting, image, words)?;
-    let per_round = first.instructions.max(1.0);
+    let profile = record(setting, words)?;
+    let per_round = first.insn.max(1.0);
     let rounds = (profile.total as f64 / per_round).round().max(1.0);
     println!(
         "{words}: {} instructions, {rounds} rounds of {:.2}; by the counter, less the loop, {per_round:.2}",
@@ -101,8 +99,8 @@ impl Numbers {
 }
 
 /// Runs the case with the log on, up to the end of its first stretch.
-fn record(setting: &Setting<'_>, image: &Path, words: &str) -> Result<Profile> {
-    let symbols = Symbols::new(image, &setting.workspace.root);
+fn record(setting: &Setting<'_>, words: &str) -> Result<Profile> {
+    let symbols = Symbols::new(setting.image, &setting.workspace.root);
     let mark = |name| {
         symbols
             .address_of(name)
@@ -111,7 +109,8 @@ fn record(setting: &Setting<'_>, image: &Path, words: &str) -> Result<Profile> {
     let (begin, end) = (mark("bench_begin")?, mark("bench_end")?);
     let port = gdb::free_port()?;
     let machine = setting
-        .machine(image, words, Default::default())?
+        .machine(&format!("bench {words}"), &[])?
+        .counting_instructions()
         .stopped_for_gdb(port);
     let mut group = start(&machine)?;
     // The log is on standard error; what the kernel prints is not wanted.
@@ -123,7 +122,7 @@ fn record(setting: &Setting<'_>, image: &Path, words: &str) -> Result<Profile> {
     stub.monitor("log in_asm,exec,nochain")?;
     stub.go_on()?;
 
-    let code = Code::read(&std::fs::read(image).doing("read the image")?);
+    let code = Code::read(&std::fs::read(setting.image).doing("read the image")?);
     let (mut functions, mut parts) = (Numbers::default(), Numbers::default());
     let mut calls = Calls::new(code, |address| functions.of(names(&symbols, address).0));
     // How often each block was executed.

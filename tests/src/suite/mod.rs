@@ -1,6 +1,7 @@
 //! `make test`: everything that must hold, on the host and in QEMU.
 
 mod bad;
+mod bench;
 mod gdb;
 mod host;
 mod kernel;
@@ -87,6 +88,7 @@ pub fn run(workspace: &Workspace, options: &Options, build: Build) -> Result {
                 jobs.extend(watched.stress_jobs());
             }
             jobs.extend(suite.gdb_jobs());
+            jobs.extend(suite.bench_jobs());
             jobs.extend(suite.bad_kernel_jobs());
             jobs.extend(suite.stress_jobs());
             // The tours last: they compare with the first of them.

@@ -51,6 +51,11 @@ struct Published {
     base: AtomicU64,
 }
 
+/// Bytes of metadata that there are for the pages.
+pub fn metadata_bytes() -> u64 {
+    (MAP.pages.load(Relaxed) * size_of::<PageMeta>()) as u64
+}
+
 /// Opens the allocator. Only once, in bring-up, before there are other CPUs and handlers: what it
 /// stores needs no order then.
 pub fn open(buddy: Buddy<'static>) {

@@ -1,9 +1,10 @@
 //! vmalloc and its relatives: pairs in the steady state, and the halves of a pair.
 
 use super::{
-    meter::{Cost, Measured, Trouble, measure, steady},
+    meter::{Cost, Measured, Trouble, measure},
     parameters::{Parameter, Values, parameter},
     report::Line,
+    steady::steady,
 };
 use crate::mm::{
     page_alloc::{self, PageList},

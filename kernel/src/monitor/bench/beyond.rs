@@ -3,7 +3,7 @@
 //!
 //! Counted from a recording of one more cycle, which is not measured: so no store pays for it.
 
-use super::meter::{Measured, Trouble};
+use super::meter::{Measured, Trouble, until_purge};
 use crate::{
     mm::vmalloc,
     trace::{self, Event, Incomplete, Kind},
@@ -44,18 +44,26 @@ impl Drop for Room {
     }
 }
 
-/// Counts over `rounds` rounds of `body`; `None` where the recording had no room for them.
+/// Counts over the rounds of `body` from one purge to the next, or over one round if it makes none.
+/// `None` where the recording had no room for them.
 pub(super) fn count(
-    rounds: u64,
+    purges: bool,
     body: &mut impl FnMut(u64) -> Result<(), Trouble>,
 ) -> Measured<Option<Beyond>> {
     let mut room = Room(vmalloc::vmalloc(ROOM)?);
+    if purges {
+        // What was freed before is not in the recording: it must not be purged there.
+        until_purge(body)?;
+    }
     let Some(mut recording) = trace::start(room.events()) else {
         return Ok(None);
     };
-    for round in 0..rounds {
-        body(round)?;
-    }
+    let rounds = if purges {
+        until_purge(body)?.unwrap_or(1)
+    } else {
+        body(0)?;
+        1
+    };
     match recording.events() {
         Ok(events) => Ok(Some(of(rounds, events))),
         Err(Incomplete { .. }) => Ok(None),

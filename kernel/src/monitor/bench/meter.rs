@@ -5,7 +5,6 @@
 //! code around nothing, and taken off. No barrier orders the readings: one instruction is one tick
 //! here, and an ISB would be among those that are counted.
 
-use super::beyond::{self, Beyond};
 use crate::{
     arch::time,
     mm::{set_memory, vmalloc},
@@ -84,14 +83,6 @@ impl Cost {
             tlbi: self.tlbi + next.tlbi,
         }
     }
-}
-
-/// A case in the steady state.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Steady {
-    pub(super) cost: Cost,
-    /// `None` where it could not be recorded.
-    pub(super) beyond: Option<Beyond>,
 }
 
 /// A reading of everything.
@@ -207,36 +198,17 @@ pub(super) fn measure_in_turns(
 /// two with its guard page.
 const LONGEST_CYCLE: u64 = 5000;
 
-/// How many rounds of `body` there are from one purge to the next; 1 where it makes none. One purge
-/// has been made before it returns, and the next just now: what comes is the steady state.
-fn cycle(body: &mut impl FnMut(u64) -> Result<(), Trouble>) -> Measured<u64> {
+/// Does `body` until there is a purge, and says after how many rounds; `None` where it makes none.
+pub(super) fn until_purge(
+    body: &mut impl FnMut(u64) -> Result<(), Trouble>,
+) -> Measured<Option<u64>> {
     let purges = || vmalloc::unpurged().2;
-    let mut until_purge = || -> Measured<Option<u64>> {
-        let before = purges();
-        for round in 1..=LONGEST_CYCLE {
-            body(round)?;
-            if purges() != before {
-                return Ok(Some(round));
-            }
+    let before = purges();
+    for round in 1..=LONGEST_CYCLE {
+        body(round)?;
+        if purges() != before {
+            return Ok(Some(round));
         }
-        Ok(None)
-    };
-    match until_purge()? {
-        // The first cycle began somewhere; the second is a whole one.
-        Some(_) => Ok(until_purge()?.unwrap_or(1)),
-        None => Ok(1),
     }
-}
-
-/// What a long run of `body` takes a round, with the purges that it is the cause of: whole cycles from
-/// one purge to the next, `rounds` rounds or a few more.
-pub(super) fn steady(
-    rounds: u64,
-    mut body: impl FnMut(u64) -> Result<(), Trouble>,
-) -> Measured<Steady> {
-    let cycle = cycle(&mut body)?;
-    let rounds = rounds.max(1).next_multiple_of(cycle);
-    let cost = measure(rounds, &mut body)?;
-    let beyond = beyond::count(cycle, &mut body)?;
-    Ok(Steady { cost, beyond })
+    Ok(None)
 }

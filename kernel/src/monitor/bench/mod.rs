@@ -3,6 +3,7 @@
 
 mod areas;
 mod beyond;
+mod boot;
 mod fragment;
 mod meter;
 mod pages;
@@ -11,6 +12,7 @@ mod protect;
 mod report;
 mod scaling;
 mod sections;
+mod steady;
 mod suite;
 
 use super::command::{Failed, refuse};
@@ -29,6 +31,8 @@ struct Case {
 enum Run {
     /// It counts instructions.
     Counted(fn(&Values) -> Measured<()>),
+    /// It is told how many instructions there were before it.
+    Told(fn(&Values, u64) -> Measured<()>),
     /// It measures time.
     Timed(fn(&Values) -> Result<(), Failed>),
 }
@@ -47,7 +51,7 @@ const fn case(
 }
 
 /// Every case.
-const CASES: [Case; 15] = [
+const CASES: [Case; 16] = [
     case("vmalloc_pair", areas::SIZED, areas::vmalloc_pair),
     case("vmap", areas::SIZED, areas::vmap),
     case("huge_pair", areas::LOOPS, areas::huge_pair),
@@ -62,6 +66,11 @@ const CASES: [Case; 15] = [
     case("fix_align", suite::PLAIN, suite::fix_align),
     case("random_size_align", suite::DRAWN, suite::random_size_align),
     case("align_shift", suite::ONCE, suite::align_shift),
+    Case {
+        name: "boot",
+        parameters: suite::ONCE,
+        run: Run::Told(boot::boot),
+    },
     Case {
         name: "scaling",
         parameters: scaling::THREADS,
@@ -82,6 +91,7 @@ pub(super) const NAMES: [&str; CASES.len()] = {
 
 /// `bench CASE [NAME=VALUE ...]`.
 pub(super) fn bench(arguments: &[&str]) -> Result<(), Failed> {
+    let now = time::now();
     let Some((name, words)) = arguments.split_first() else {
         return Err(Failed::Usage);
     };
@@ -95,8 +105,12 @@ pub(super) fn bench(arguments: &[&str]) -> Result<(), Failed> {
     let counts = time::counts_instructions();
     let run = match case.run {
         Run::Counted(run) if counts => run,
+        Run::Told(run) if counts => {
+            return run(&values, now)
+                .map_err(|trouble| Failed::because(format_args!("bench {name}: {trouble}")));
+        }
         Run::Timed(run) if !counts => return run(&values),
-        Run::Counted(_) => {
+        Run::Counted(_) | Run::Told(_) => {
             return refuse!(
                 "the counter of this machine does not count instructions; known: QEMU with -smp 1 \
                  -icount shift=0,align=off,sleep=off -cpu CPU,cntfrq=1000000000, which 'make bench' \

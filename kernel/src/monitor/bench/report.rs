@@ -1,10 +1,6 @@
 //! What a case prints: a line of JSON a measurement, per round.
 
-use super::{
-    beyond::Beyond,
-    meter::{Cost, Steady},
-    parameters::Memory,
-};
+use super::{beyond::Beyond, meter::Cost, parameters::Memory, steady::Steady};
 use crate::{
     mm::{debug_pagealloc, kasan, lazy},
     println,
@@ -53,20 +49,34 @@ impl Line {
         self.print(cost, None, Some(areas));
     }
 
+    /// Prints what something took, and so many bytes of metadata for so many pages, per page.
+    pub(super) fn with_metadata(&self, cost: Cost, bytes: u64, pages: u64) {
+        let metadata = Per {
+            sum: bytes,
+            rounds: pages,
+            decimals: 2,
+        };
+        let shown = Shown {
+            line: self,
+            cost,
+            beyond: None,
+            areas: None,
+        };
+        println!("{shown},\"metadata\":{metadata}}}");
+    }
+
     fn print(&self, cost: Cost, beyond: Option<Beyond>, areas: Option<u64>) {
-        println!(
-            "{}",
-            Shown {
-                line: self,
-                cost,
-                beyond,
-                areas
-            }
-        );
+        let shown = Shown {
+            line: self,
+            cost,
+            beyond,
+            areas,
+        };
+        println!("{shown}}}");
     }
 }
 
-/// The line, as JSON.
+/// The line as JSON, but for the brace at its end.
 struct Shown<'a> {
     line: &'a Line,
     cost: Cost,
@@ -123,6 +133,6 @@ impl fmt::Display for Shown<'_> {
             };
             write!(f, ",\"beyond\":{},\"all\":{}", per(pages), per(everything))?;
         }
-        f.write_str("}")
+        Ok(())
     }
 }

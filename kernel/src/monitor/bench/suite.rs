@@ -3,9 +3,10 @@
 
 use super::{
     areas::{Held, touch},
-    meter::{Measured, Trouble, measure, steady, warm_up},
+    meter::{Measured, Trouble, measure, warm_up},
     parameters::{Parameter, Values, parameter},
     report::Line,
+    steady::steady,
 };
 use crate::{
     arch::cpu,
