@@ -167,11 +167,11 @@ pub use machine::{ThisCpu, callers, callers_frames, frame, from_frame, from_here
 mod machine {
     use super::{Backtrace, Frame, Stacks};
     use crate::arch::{
-        cpu::{self, PerCpu},
+        cpu::{self, PerCpu, STACK_SIZE},
         exception,
         frame::ExceptionFrame,
     };
-    use core::arch::asm;
+    use core::{arch::asm, sync::atomic::Ordering::Relaxed};
     use vmsa::{PageRange, VirtAddr};
 
     /// The stacks of this CPU.
@@ -268,43 +268,46 @@ mod machine {
         Backtrace::from_exception(ThisCpu(cpu::this_cpu()), frame.record_address())
     }
 
-    /// Fills `callers` with the places from the call on of the function that calls this one (as
-    /// the compiler has left functions apart), as offsets from [`boot::IMAGE_OFFSET`]; zeros
-    /// follow the last. [`caller_address`](super::caller_address) gives the address back.
+    /// The places from the call on of the function that calls this one (as the compiler has left
+    /// functions apart), as offsets from [`boot::IMAGE_OFFSET`]; zeros follow the last.
+    /// [`caller_address`](super::caller_address) gives the address back.
     ///
     /// Every allocation of a page asks with DEBUG_PAGEALLOC on, so this is the short way: it stays
     /// on one stack, and gives an interrupted place as if it had been a call, one instruction early.
     #[inline(never)]
-    pub fn callers(callers: &mut [u32]) {
-        callers.fill(0);
+    pub fn callers<const N: usize>() -> [u32; N] {
+        let mut callers = [0; N];
+        let start = cpu::this_cpu().stack_bottom.load(Relaxed);
+        // Where the last record of the stack could be.
+        let last = start + (STACK_SIZE - 16);
         let Frame { mut record, .. } = frame();
-        let stack = cpu::this_cpu().stack();
-        let (start, end) = (
-            stack.start().as_u64(),
-            stack.start().as_u64() + stack.bytes(),
-        );
-        let mut filled = callers.iter_mut();
-        let mut own = true;
-        while record >= start && record <= end - 16 && record.is_multiple_of(8) {
-            // SAFETY: both words are in the stack of this CPU, which is mapped, and aligned. They
-            // may be anything.
-            let [next, address] = unsafe {
-                core::ptr::with_exposed_provenance::<[u64; 2]>(record as usize).read_volatile()
-            };
-            // Where this function was called from is no news.
-            if !core::mem::take(&mut own) {
-                let Some(slot) = filled.next() else { break };
-                let Some(place) = VirtAddr::new(address.wrapping_sub(4)).and_then(super::pack)
-                else {
-                    break;
-                };
-                *slot = place;
-            }
-            if next <= record {
+        if !(start..=last).contains(&record) {
+            return callers;
+        }
+        // The record of this function itself says where it was called from, which is no news.
+        let [mut next, _] = read(record);
+        for slot in &mut callers {
+            // Records lie ever higher.
+            if next <= record || next > last || !next.is_multiple_of(8) {
                 break;
             }
             record = next;
+            let [above, address] = read(record);
+            let Some(place) = super::pack(address.wrapping_sub(4)) else {
+                break;
+            };
+            *slot = place;
+            next = above;
         }
+        callers
+    }
+
+    /// Reads a frame record: the next one's address, and a return address.
+    #[inline(always)]
+    fn read(record: u64) -> [u64; 2] {
+        // SAFETY: `callers` has seen that both words are in the stack of this CPU, which is mapped,
+        // and aligned. They may be anything.
+        unsafe { core::ptr::with_exposed_provenance::<[u64; 2]>(record as usize).read_volatile() }
     }
 }
 
@@ -317,10 +320,10 @@ const PACKED_BASE: VirtAddr = VirtAddr::literal(0xffff_8000_0000_0000);
     not(target_os = "none"),
     allow(dead_code, reason = "the host has no backtraces")
 )]
-fn pack(pc: VirtAddr) -> Option<u32> {
-    pc.as_u64()
-        .checked_sub(PACKED_BASE.as_u64())
-        .and_then(|offset| u32::try_from(offset).ok())
+#[inline]
+fn pack(pc: u64) -> Option<u32> {
+    // An address below the base becomes an offset beyond all.
+    u32::try_from(pc.wrapping_sub(PACKED_BASE.as_u64())).ok()
 }
 
 /// The address that [`callers`] stored as `packed`.
@@ -346,8 +349,8 @@ pub fn callers_frames<const N: usize>() -> [Frame; N] {
 
 /// The host has no chain that could be followed.
 #[cfg(not(target_os = "none"))]
-pub fn callers(callers: &mut [u32]) {
-    callers.fill(0);
+pub fn callers<const N: usize>() -> [u32; N] {
+    [0; N]
 }
 
 #[cfg(test)]
@@ -438,8 +441,8 @@ mod tests {
     #[test]
     fn image_addresses_survive_packing() {
         let pc = VirtAddr::literal(TEXT + 0x1234);
-        assert_eq!(pack(pc).map(caller_address), Some(pc));
-        assert_eq!(pack(VirtAddr::literal(0xffff_0000_4020_0000)), None);
-        assert_eq!(pack(VirtAddr::literal(0xffff_c000_0000_0000)), None);
+        assert_eq!(pack(pc.as_u64()).map(caller_address), Some(pc));
+        assert_eq!(pack(0xffff_0000_4020_0000), None);
+        assert_eq!(pack(0xffff_c000_0000_0000), None);
     }
 }

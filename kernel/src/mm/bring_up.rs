@@ -310,7 +310,8 @@ fn open(
     for range in free {
         buddy.add(frame(range.start)?, range.end - range.start);
     }
-    page_alloc::open(buddy);
+    // SAFETY: once, in bring-up: there are no other CPUs yet, and no handlers.
+    unsafe { page_alloc::open(buddy) };
 
     let histories = options.debug_pagealloc.then(|| {
         let start = virt(at.start() + meta_pages * PAGE_SIZE).as_mut_ptr::<History>();

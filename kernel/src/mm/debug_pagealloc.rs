@@ -109,11 +109,9 @@ struct Event {
 
 impl Event {
     fn now(at: &'static Location<'static>) -> Self {
-        let mut callers = [0; CALLERS];
-        backtrace::callers(&mut callers);
         Self {
             at: Some(at),
-            callers,
+            callers: backtrace::callers(),
             task: task::current().id,
         }
     }
@@ -193,28 +191,42 @@ fn allocated(pages: Pages<'_>, at: &'static Location<'static>) {
         linear_map::set_direct_map_valid(pages, true);
     }
     // A page that was never freed holds whatever memory held at reset: nothing to check.
-    page_alloc::for_each_poisoned(pages, check_poison);
+    if POISONS.load(Ordering::Relaxed) {
+        check_poisoned(pages);
+    }
 }
 
 /// Pages have come back; nobody can get them before this returns.
 fn freed(pages: Pages<'_>, at: &'static Location<'static>) {
     if POISONS.load(Ordering::Relaxed) {
-        for (first, count) in pages.runs() {
-            #[cfg(feature = "oracle")]
-            (0..count)
-                .filter_map(|n| first.checked_add(n))
-                .for_each(linear_map::tell_written);
-            let start = linear_map::virt(first.start()).as_mut_ptr::<u8>();
-            // SAFETY: the pages are in the linear map, and their user has given them up.
-            unsafe { start.write_bytes(POISON, (count * PAGE_SIZE) as usize) };
-        }
-        page_alloc::mark_poisoned(pages);
+        poison(pages);
     }
     if UNMAPS.load(Ordering::Relaxed) {
         let _span = span("debug_pagealloc_unmap_pages");
         remember(pages, |history| &history.freed, at);
         linear_map::set_direct_map_valid(pages, false);
     }
+}
+
+// Out of line, both: the hooks would save their registers for them where there is no poison.
+
+#[inline(never)]
+fn check_poisoned(pages: Pages<'_>) {
+    page_alloc::for_each_poisoned(pages, check_poison);
+}
+
+#[inline(never)]
+fn poison(pages: Pages<'_>) {
+    for (first, count) in pages.runs() {
+        #[cfg(feature = "oracle")]
+        (0..count)
+            .filter_map(|n| first.checked_add(n))
+            .for_each(linear_map::tell_written);
+        let start = linear_map::virt(first.start()).as_mut_ptr::<u8>();
+        // SAFETY: the pages are in the linear map, and their user has given them up.
+        unsafe { start.write_bytes(POISON, (count * PAGE_SIZE) as usize) };
+    }
+    page_alloc::mark_poisoned(pages);
 }
 
 /// Looks whether somebody wrote to a page while it was free (check_poison_mem in Linux).
@@ -256,11 +268,11 @@ fn remember(pages: Pages<'_>, slot: impl Fn(&History) -> &Slot, at: &'static Loc
     };
     let event = Event::now(at);
     for (first, count) in pages.runs() {
-        let start = first.number().wrapping_sub(histories.base) as usize;
         // RAM and the histories of it begin and end at the same frames.
-        let of = histories.of.get(start..start + count as usize);
-        of.into_iter()
-            .flatten()
+        let start = first.number().wrapping_sub(histories.base) as usize;
+        let of = histories.of.get(start..).unwrap_or_default();
+        of.iter()
+            .take(count as usize)
             .for_each(|history| slot(history).enter(&event));
     }
 }

@@ -123,8 +123,7 @@ unsafe impl GlobalAlloc for KernelHeap {
             .or_else(|()| self.allocate_in_more(layout))
             .map_or_else(
                 |mapped| {
-                    let mut callers = [0; 8];
-                    crate::arch::backtrace::callers(&mut callers);
+                    let callers: [u32; 8] = crate::arch::backtrace::callers();
                     log::error!(
                         "heap: no room for {} bytes; {mapped} of {} bytes are mapped; asked for by",
                         layout.size(),

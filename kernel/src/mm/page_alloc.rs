@@ -32,16 +32,12 @@ pub use map::{MAX_ORDER, PageMeta};
 pub use memory::{drain, free_blocks, managed, metadata_bytes, open};
 pub use shares::shares;
 
-/// Single pages of the kernel's allocator, as a chain.
-pub type PageList = list::PageList<'static>;
 /// Blocks of any order of the kernel's allocator, as a chain.
 pub type BlockList = buddy::BlockList<'static>;
 #[cfg(feature = "oracle")]
 use crate::event;
-use core::{
-    panic::Location,
-    sync::atomic::{AtomicU8, Ordering::Relaxed},
-};
+use core::{panic::Location, sync::atomic::Ordering::Relaxed};
+use list::{Chain, Frames, Runs};
 use map::State;
 use spin::Once;
 use vmsa::Frame;
@@ -58,12 +54,11 @@ pub enum Pages<'a> {
 impl Pages<'_> {
     /// The pages as runs of adjacent frames: first frame, number of frames.
     #[inline]
-    pub fn runs(&self) -> impl Iterator<Item = (Frame, u64)> + Clone + use<> {
-        let (block, list) = match self {
-            Self::Block(first, order) => (Some((*first, 1 << order)), None),
-            Self::List(list) => (None, Some(list.runs())),
-        };
-        block.into_iter().chain(list.into_iter().flatten())
+    pub fn runs(&self) -> Runs<'static> {
+        match self {
+            Self::Block(first, order) => Runs::of_block(memory::map(), *first, *order),
+            Self::List(list) => list.runs(),
+        }
     }
 
     /// The pages, one by one.
@@ -78,6 +73,43 @@ impl Pages<'_> {
             Self::Block(_, order) => 1 << order,
             Self::List(list) => list.count(),
         }
+    }
+}
+
+/// Single pages of the kernel's allocator: as many as there are, in no memory of their own, since
+/// they are chained through what the allocator knows of them.
+///
+/// Whoever has the list owns its pages. Dropping it loses them.
+#[derive(Debug)]
+#[must_use = "the pages of a list that is dropped are lost"]
+pub struct PageList(Chain);
+
+impl PageList {
+    /// A list without pages, to give pages up to; before [`open`] it takes none.
+    pub const EMPTY: Self = Self(Chain::EMPTY);
+
+    /// How many pages.
+    #[inline]
+    pub fn count(&self) -> u64 {
+        self.0.count()
+    }
+
+    /// The pages as runs of adjacent frames, in the order in which they came.
+    #[inline]
+    pub fn runs(&self) -> Runs<'static> {
+        self.0.runs(memory::map())
+    }
+
+    /// The pages, in the order in which they came.
+    #[inline]
+    pub fn iter(&self) -> Frames<'static> {
+        self.0.frames(memory::map())
+    }
+
+    /// The pages, each on its own from now on. Those that were handed out may be freed.
+    #[inline]
+    pub fn into_frames(self) -> Frames<'static> {
+        self.iter()
     }
 }
 
@@ -97,20 +129,12 @@ static HOOKS: Once<Hooks> = Once::new();
 /// Installs the hooks; the first call counts.
 pub fn install(hooks: Hooks) {
     HOOKS.call_once(|| hooks);
-    SPECIAL.fetch_or(HOOKED, Relaxed);
+    memory::allow_short_ways(false);
 }
 
-/// What a call for a single page has to do beyond handing it over: nothing, mostly, and one look
-/// says so.
-static SPECIAL: AtomicU8 = AtomicU8::new(0);
-/// There are [`Hooks`].
-const HOOKED: u8 = 1;
-/// A failure was asked for.
-const FAILING: u8 = 2;
-
-#[inline(always)]
-fn is_special() -> bool {
-    SPECIAL.load(Relaxed) != 0
+/// Whether a call for a single page has nothing to do beyond handing it over.
+fn is_plain() -> bool {
+    HOOKS.get().is_none() && !armed()
 }
 
 /// Free and managed pages.
@@ -149,16 +173,23 @@ pub fn allocate(order: u8) -> Result<Frame, OutOfMemory> {
 
 #[inline(never)]
 fn allocate_page(caller: &'static Location<'static>) -> Result<Frame, OutOfMemory> {
-    let special = is_special();
-    if special {
-        injected_failure()?;
+    match memory::take_page_at_once() {
+        Some((_, frame)) => {
+            #[cfg(feature = "oracle")]
+            tell_allocated(Pages::Block(frame, 0));
+            Ok(frame)
+        }
+        None => allocate_page_the_long_way(caller),
     }
+}
+
+#[inline(never)]
+fn allocate_page_the_long_way(caller: &'static Location<'static>) -> Result<Frame, OutOfMemory> {
+    injected_failure()?;
     let frame = memory::take_page()?;
     #[cfg(feature = "oracle")]
     tell_allocated(Pages::Block(frame, 0));
-    if special {
-        call_allocated(Pages::Block(frame, 0), caller);
-    }
+    call_allocated(Pages::Block(frame, 0), caller);
     Ok(frame)
 }
 
@@ -190,14 +221,31 @@ fn call_freed(pages: Pages<'_>, caller: &'static Location<'static>) {
 /// # Errors
 /// [`OutOfMemory`] when there are not as many free pages.
 #[track_caller]
+#[inline]
 pub fn allocate_list(count: u64) -> Result<PageList, OutOfMemory> {
+    // The list that is asked for most has a short way.
+    if count == 1
+        && let Some((index, _frame)) = memory::take_page_at_once()
+    {
+        #[cfg(feature = "oracle")]
+        tell_allocated(Pages::Block(_frame, 0));
+        return Ok(PageList(Chain::of(index)));
+    }
+    allocate_list_the_long_way(count, Location::caller())
+}
+
+#[inline(never)]
+fn allocate_list_the_long_way(
+    count: u64,
+    caller: &'static Location<'static>,
+) -> Result<PageList, OutOfMemory> {
     injected_failure()?;
-    let list = memory::take_list(count)?;
+    let list = PageList(memory::take_list(count)?);
     #[cfg(feature = "oracle")]
     tell_allocated(Pages::List(&list));
     // Of no pages the hooks would flush nothing, with all barriers.
     if count > 0 {
-        call_allocated(Pages::List(&list), Location::caller());
+        call_allocated(Pages::List(&list), caller);
     }
     Ok(list)
 }
@@ -205,8 +253,7 @@ pub fn allocate_list(count: u64) -> Result<PageList, OutOfMemory> {
 /// A list without pages, to give pages up to. `None` before [`open`].
 #[inline]
 pub fn empty_list() -> Option<PageList> {
-    let map = memory::map();
-    (!map.meta.is_empty()).then(|| PageList::new(map))
+    (managed() > 0).then_some(PageList::EMPTY)
 }
 
 /// A list without blocks. `None` before [`open`].
@@ -240,16 +287,24 @@ pub fn free(frame: Frame, order: u8) -> Result<(), FreeError> {
 
 #[inline(never)]
 fn free_page(frame: Frame, caller: &'static Location<'static>) -> Result<(), FreeError> {
-    let map = memory::map();
-    let (index, meta) = match map.retire(frame, 0) {
+    if memory::give_page_at_once(frame) {
+        return Ok(());
+    }
+    free_page_the_long_way(frame, caller)
+}
+
+#[inline(never)]
+fn free_page_the_long_way(
+    frame: Frame,
+    caller: &'static Location<'static>,
+) -> Result<(), FreeError> {
+    let (index, meta) = match memory::map().retire(frame, 0) {
         Ok(retired) => retired,
         Err(error) => return refuse(frame, 0, error, caller),
     };
     // From here to its list the page is nobody's: it can't be allocated, and a second free of it is
     // refused.
-    if is_special() {
-        call_freed(Pages::Block(frame, 0), caller);
-    }
+    call_freed(Pages::Block(frame, 0), caller);
     #[cfg(feature = "oracle")]
     tell_freed(Pages::Block(frame, 0));
     memory::give_page(index, meta);
@@ -292,19 +347,29 @@ fn refuse(
 #[track_caller]
 #[inline]
 pub fn give_up(list: &mut PageList, frame: Frame) -> Result<(), FreeError> {
-    list.give_up(frame)
+    list.0
+        .give_up(memory::map(), frame)
         .inspect_err(|error| report(frame, 0, *error, Location::caller()))
 }
 
 /// Gives back the pages of a list.
 #[track_caller]
+#[inline]
 pub fn free_list(list: PageList) {
+    match list.0.single() {
+        Some(page) if memory::give_retired_at_once(page) => {}
+        _ => free_list_the_long_way(&list, Location::caller()),
+    }
+}
+
+#[inline(never)]
+fn free_list_the_long_way(list: &PageList, caller: &'static Location<'static>) {
     if list.count() > 0 {
-        call_freed(Pages::List(&list), Location::caller());
+        call_freed(Pages::List(list), caller);
     }
     #[cfg(feature = "oracle")]
-    tell_freed(Pages::List(&list));
-    memory::give_list(&list);
+    tell_freed(Pages::List(list));
+    memory::give_list(&list.0);
 }
 
 /// Tells the oracle of pages that have left the free lists: before the hooks, which change the
@@ -390,7 +455,7 @@ fn report(frame: Frame, order: u8, error: FreeError, caller: &Location<'_>) {
 /// Failures for tests: the allocations that are still to come before one fails. Those of one task
 /// alone count; what others allocate, and handlers that come in between, is not its business.
 mod injection {
-    use super::{FAILING, SPECIAL};
+    use super::{is_plain, memory};
     use crate::task;
     use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -409,10 +474,7 @@ mod injection {
             return false;
         }
         COUNTDOWN.store(calls.map_or(0, |n| n + 1), Ordering::Relaxed);
-        match calls {
-            Some(_) => SPECIAL.fetch_or(FAILING, Ordering::Relaxed),
-            None => SPECIAL.fetch_and(!FAILING, Ordering::Relaxed),
-        };
+        memory::allow_short_ways(is_plain());
         if calls.is_none() {
             TASK.store(0, Ordering::Relaxed);
         }

@@ -11,7 +11,7 @@ pub use blocks::BlockList;
 
 use super::{
     error::{FreeError, OutOfMemory},
-    list::PageList,
+    list::Chain,
     map::{MAX_ORDER, Map, NONE, PageMeta, State},
 };
 use core::sync::atomic::Ordering::Relaxed;
@@ -128,27 +128,30 @@ impl<'a> Buddy<'a> {
         Ok(())
     }
 
-    /// Takes up to `count` reserved frames, from the largest blocks that fit, but no more than
-    /// `blocks` blocks: how many. The pages are bodies: their state is the caller's to set, who
-    /// needs no lock for it.
-    pub fn take_reserved(&mut self, list: &mut PageList<'a>, count: u64, mut blocks: u32) -> u64 {
+    /// Takes up to `count` reserved frames, from the largest blocks that fit, each as an allocated
+    /// block of its own: how many. It ends with the block that brings it to `step` or above.
+    pub fn take_reserved(&mut self, pages: &mut Chain, count: u64, step: u64) -> u64 {
         let mut left = count;
-        while left > 0 && blocks > 0 {
+        while left > 0 && count - left < step {
             // The largest order that is not more than what is wanted, or else the largest block
             // that there is: then every block is smaller than that, and what was reserved says that
             // there are enough of them.
             let wanted = (left.ilog2() as u8).min(MAX_ORDER);
             if let Ok((index, order)) = self.take_at_least(wanted) {
                 self.trim(index, order, wanted);
-                list.append(index, 1 << wanted);
+                let end = index + (1 << wanted);
+                self.map.set_all(index, end, State::Allocated);
+                pages.append(self.map, index, 1 << wanted);
                 left -= 1 << wanted;
-                blocks -= 1;
             } else {
                 let order = self.nonempty.ilog2() as u8;
-                let most = u64::from(blocks).min(left >> order) as u32;
-                let taken = self.pop_many(order, most, list);
+                let more = (step - (count - left)).div_ceil(1 << order);
+                let most = more.min(left >> order) as u32;
+                let taken = match order {
+                    0 => self.pop_singles(most, pages),
+                    _ => self.pop_blocks(order, most, pages),
+                };
                 left -= u64::from(taken) << order;
-                blocks -= taken;
             }
         }
         count - left
@@ -185,6 +188,18 @@ impl<'a> Buddy<'a> {
         self.insert(index, order);
     }
 
+    /// Makes a page available that is in no list, and of which `meta` is known.
+    #[inline(always)]
+    pub(super) fn release_page(&mut self, index: usize, meta: &PageMeta) {
+        self.free += 1;
+        // Nothing to merge, in fragmented memory mostly.
+        if self.free_buddy(index, 0).is_none() {
+            self.link(index, meta, 0);
+        } else {
+            self.insert(index, 0);
+        }
+    }
+
     /// Puts the pages `start..end`, all bodies, into the free lists as the largest aligned blocks.
     pub(super) fn release_range(&mut self, start: usize, end: usize) {
         self.free += (end - start) as u64;
@@ -198,17 +213,21 @@ impl<'a> Buddy<'a> {
         }
     }
 
+    /// The buddy of a block, if it is free and whole.
+    #[inline(always)]
+    fn free_buddy(&self, index: usize, order: u8) -> Option<usize> {
+        // A buddy below the base becomes an index beyond all.
+        let buddy = (self.map.base + index as u64) ^ (1 << order);
+        let other = buddy.wrapping_sub(self.map.base) as usize;
+        let meta = self.map.meta.get(other)?;
+        meta.is(State::Free, order).then_some(other)
+    }
+
     /// Inserts a free block, merged with its buddy for as long as that is free and whole.
     fn insert(&mut self, mut index: usize, mut order: u8) {
-        while order < MAX_ORDER {
-            let buddy = (self.map.base + index as u64) ^ (1 << order);
-            let Some(other) = buddy.checked_sub(self.map.base).map(|i| i as usize) else {
-                break;
-            };
-            match self.map.meta.get(other) {
-                Some(meta) if meta.is(State::Free, order) => {}
-                _ => break,
-            }
+        while order < MAX_ORDER
+            && let Some(other) = self.free_buddy(index, order)
+        {
             self.unlink(other, order);
             self.map.meta[other].set(State::Body, 0);
             self.map.meta[index].set(State::Body, 0);
@@ -244,19 +263,45 @@ impl<'a> Buddy<'a> {
         index
     }
 
-    /// Appends the first `most` blocks of a list, or all that there are, to `pages`: how many.
-    fn pop_many(&mut self, order: u8, most: u32, pages: &mut PageList<'a>) -> u32 {
+    /// Takes the first `most` blocks of a list, or all that there are, as single pages that are
+    /// allocated: how many blocks.
+    fn pop_blocks(&mut self, order: u8, most: u32, pages: &mut Chain) -> u32 {
+        let map = self.map;
         let mut next = self.lists[order as usize];
         let mut taken = 0;
-        while taken < most && next != NONE {
+        while taken < most
+            && let Some(meta) = map.meta.get(next as usize)
+        {
             let index = next as usize;
-            let meta = &self.map.meta[index];
             next = meta.next.load(Relaxed);
-            meta.set(State::Body, 0);
-            pages.append(index, 1 << order);
+            map.set_all(index, index + (1 << order), State::Allocated);
+            pages.append(map, index, 1 << order);
             taken += 1;
         }
         self.set_first(order, next);
+        taken
+    }
+
+    /// The same for single pages. They are chained already: what is left to write of each is its
+    /// state, and that it is a run of its own.
+    fn pop_singles(&mut self, most: u32, pages: &mut Chain) -> u32 {
+        let map = self.map;
+        let first = self.lists[0];
+        let (mut last, mut next) = (first, first);
+        let mut taken = 0;
+        while taken < most
+            && let Some(meta) = map.meta.get(next as usize)
+        {
+            meta.set(State::Allocated, 0);
+            meta.run.store(1, Relaxed);
+            last = next;
+            next = meta.next.load(Relaxed);
+            taken += 1;
+        }
+        if taken > 0 {
+            pages.append_singles(map, first, last, taken);
+            self.set_first(0, next);
+        }
         taken
     }
 
@@ -264,23 +309,27 @@ impl<'a> Buddy<'a> {
     #[inline]
     fn set_first(&mut self, order: u8, first: u32) {
         self.lists[order as usize] = first;
-        if first == NONE {
-            self.nonempty &= !(1 << order);
-        } else {
-            self.map.meta[first as usize].previous.store(NONE, Relaxed);
+        match self.map.meta.get(first as usize) {
+            None => self.nonempty &= !(1 << order),
+            Some(first) => first.previous.store(NONE, Relaxed),
         }
     }
 
     fn push(&mut self, index: usize, order: u8) {
+        self.link(index, &self.map.meta[index], order);
+    }
+
+    /// Puts a block at the head of a list, as free.
+    #[inline(always)]
+    fn link(&mut self, index: usize, meta: &PageMeta, order: u8) {
         let first = self.lists[order as usize];
-        let meta = &self.map.meta[index];
         meta.set(State::Free, order);
         meta.next.store(first, Relaxed);
         meta.previous.store(NONE, Relaxed);
-        if first != NONE {
-            self.map.meta[first as usize]
-                .previous
-                .store(index as u32, Relaxed);
+        // NONE is no page's index, here and below: one comparison is for the end and for the
+        // bounds.
+        if let Some(first) = self.map.meta.get(first as usize) {
+            first.previous.store(index as u32, Relaxed);
         }
         self.lists[order as usize] = index as u32;
         self.nonempty |= 1 << order;
@@ -289,14 +338,12 @@ impl<'a> Buddy<'a> {
     fn unlink(&mut self, index: usize, order: u8) {
         let meta = &self.map.meta[index];
         let (next, previous) = (meta.next.load(Relaxed), meta.previous.load(Relaxed));
-        if previous == NONE {
+        let Some(before) = self.map.meta.get(previous as usize) else {
             return self.set_first(order, next);
-        }
-        self.map.meta[previous as usize].next.store(next, Relaxed);
-        if next != NONE {
-            self.map.meta[next as usize]
-                .previous
-                .store(previous, Relaxed);
+        };
+        before.next.store(next, Relaxed);
+        if let Some(after) = self.map.meta.get(next as usize) {
+            after.previous.store(previous, Relaxed);
         }
     }
 }

@@ -14,7 +14,7 @@
 
 use super::{
     buddy::Buddy,
-    list::PageList,
+    list::Chain,
     map::{Map, NONE, PageMeta, State},
 };
 use core::sync::atomic::Ordering::Relaxed;
@@ -35,9 +35,9 @@ impl Stack {
         count: 0,
     };
 
+    /// Puts a page on top whose state says so already.
     #[inline(always)]
     fn push(&mut self, index: usize, meta: &PageMeta) {
-        meta.set(State::Listed, 0);
         meta.next.store(self.first, Relaxed);
         self.first = index as u32;
         self.count += 1;
@@ -82,14 +82,32 @@ impl CpuList {
         Some(index)
     }
 
+    /// Whether there is room for a page.
+    #[inline(always)]
+    pub(super) fn has_room(&self) -> bool {
+        self.used.count < BATCH
+    }
+
     /// Takes a retired page, if there is room.
     #[inline(always)]
     pub(super) fn push(&mut self, index: usize, meta: &PageMeta) -> bool {
-        let room = self.used.count < BATCH;
+        let room = self.has_room();
         if room {
+            meta.set(State::Listed, 0);
             self.used.push(index, meta);
         }
         room
+    }
+
+    /// Takes an allocated page at once, if it is one and there is room: one compare-exchange, where
+    /// retiring it and then [`push`](Self::push) take that and a store.
+    #[inline(always)]
+    pub(super) fn take_in(&mut self, index: usize, meta: &PageMeta) -> bool {
+        let taken = self.has_room() && meta.change(State::Allocated, State::Listed, 0);
+        if taken {
+            self.used.push(index, meta);
+        }
+        taken
     }
 
     /// Sees to it that there is a page to [`pop`](Self::pop), if there is one anywhere but in the
@@ -102,17 +120,18 @@ impl CpuList {
             core::mem::swap(&mut self.used, &mut self.full);
             return;
         }
-        let mut pages = PageList::new(map);
+        let mut pages = Chain::EMPTY;
         {
             let mut buddy = buddy();
             let wanted = u64::from(BATCH).min(buddy.free_pages());
             if buddy.reserve(wanted).is_err() {
                 return;
             }
-            buddy.take_reserved(&mut pages, wanted, u32::MAX);
+            buddy.take_reserved(&mut pages, wanted, wanted);
         }
         // The lowest on top: what is allocated one after the other is adjacent where it can be.
-        for (start, end) in pages.runs().indices() {
+        for (start, end) in pages.runs(map).indices() {
+            map.set_all(start, end, State::Listed);
             (start..end)
                 .rev()
                 .for_each(|index| self.used.push(index, &map.meta[index]));
@@ -138,8 +157,8 @@ impl CpuList {
 }
 
 fn drain<'a>(stack: &mut Stack, map: Map<'a>, buddy: &mut Buddy<'a>) {
-    while let Some((index, _)) = stack.pop(map) {
-        buddy.release_index(index, 0);
+    while let Some((index, meta)) = stack.pop(map) {
+        buddy.release_page(index, meta);
     }
 }
 

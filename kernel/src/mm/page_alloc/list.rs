@@ -1,74 +1,85 @@
 //! Single pages in a chain through their metadata: as many as there are pages, in no memory of
 //! their own.
+//!
+//! A chain does not hold on to the metadata, and so is 16 bytes. With the [`Map`] in it it was 48,
+//! and each move of it a call of `memcpy`.
 
 use super::{
     error::FreeError,
-    map::{Map, NONE, PageMeta, State},
+    map::{Map, NONE, PageMeta},
 };
 use core::sync::atomic::Ordering::Relaxed;
 use vmsa::Frame;
 
-/// Single pages. What is chained are runs of adjacent ones, so that a long run costs no more than a
-/// short one to hand over.
+/// Single pages, as runs of adjacent ones, so that a long run costs no more than a short one to
+/// hand over. It is read and changed with the map of the allocator whose pages they are.
 ///
-/// Whoever has the list owns its pages. Dropping it loses them.
+/// Whoever has the chain owns its pages. Dropping it loses them.
 #[derive(Debug)]
-#[must_use = "the pages of a list that is dropped are lost"]
-pub struct PageList<'a> {
-    map: Map<'a>,
+#[must_use = "the pages of a chain that is dropped are lost"]
+pub struct Chain {
     /// The first page of the first run.
     first: u32,
     /// The first page of the last run, and behind its last page: its length is in no metadata yet.
     last: u32,
     end: u32,
-    count: u64,
+    count: u32,
 }
 
-impl<'a> PageList<'a> {
-    /// A list without pages.
+impl Chain {
+    /// No pages.
+    pub(super) const EMPTY: Self = Self {
+        first: NONE,
+        last: NONE,
+        end: NONE,
+        count: 0,
+    };
+
+    /// A single page.
     #[inline(always)]
-    pub(super) fn new(map: Map<'a>) -> Self {
+    pub(super) fn of(index: usize) -> Self {
+        let first = index as u32;
         Self {
-            map,
-            first: NONE,
-            last: NONE,
-            end: NONE,
-            count: 0,
+            first,
+            last: first,
+            end: first + 1,
+            count: 1,
         }
+    }
+
+    /// The only page, if there is one.
+    #[inline(always)]
+    pub(super) fn single(&self) -> Option<usize> {
+        (self.count == 1).then_some(self.first as usize)
     }
 
     /// How many pages.
     #[inline(always)]
-    pub fn count(&self) -> u64 {
-        self.count
+    pub(super) fn count(&self) -> u64 {
+        self.count.into()
     }
 
-    /// The pages as runs of adjacent frames, in the order in which they came.
+    /// The pages as runs of adjacent frames, in the order in which they came. Two that follow each
+    /// other may be one.
     #[inline(always)]
-    pub fn runs(&self) -> Runs<'a> {
+    pub(super) fn runs<'a>(&self, map: Map<'a>) -> Runs<'a> {
         Runs {
-            map: self.map,
-            next: if self.count > 0 { self.first } else { NONE },
+            map,
+            next: self.first,
             last: self.last,
             end: self.end,
         }
     }
 
-    /// The pages, in the order in which they came.
+    /// The pages, in the order in which they came. Those that were handed out may be freed: what
+    /// the metadata says of a run is read before the first page of it is.
     #[inline(always)]
-    pub fn iter(&self) -> Frames<'a> {
+    pub(super) fn frames<'a>(&self, map: Map<'a>) -> Frames<'a> {
         Frames {
-            runs: self.runs(),
+            runs: self.runs(map),
             next: 0,
             end: 0,
         }
-    }
-
-    /// The pages, each on its own from now on. Those that were handed out may be freed: what the
-    /// metadata says of a run is read before the first page of it is.
-    #[inline(always)]
-    pub fn into_frames(self) -> Frames<'a> {
-        self.iter()
     }
 
     /// Appends a single page that the caller gives up. It is out of use from now on.
@@ -76,48 +87,47 @@ impl<'a> PageList<'a> {
     /// # Errors
     /// Why it can't be taken; nothing has changed.
     #[inline(always)]
-    pub fn give_up(&mut self, frame: Frame) -> Result<(), FreeError> {
-        let (index, _) = self.map.retire(frame, 0)?;
-        self.append(index, 1);
+    pub(super) fn give_up(&mut self, map: Map<'_>, frame: Frame) -> Result<(), FreeError> {
+        let (index, _) = map.retire(frame, 0)?;
+        self.append(map, index, 1);
         Ok(())
     }
 
     /// Appends the `pages` pages from `index` on.
     #[inline(always)]
-    pub(super) fn append(&mut self, index: usize, pages: u32) {
+    pub(super) fn append(&mut self, map: Map<'_>, index: usize, pages: u32) {
         let index = index as u32;
-        self.count += u64::from(pages);
+        self.count += pages;
         // An empty list ends at NONE, which is no page's index.
         if index != self.end {
-            self.begin_run(index);
+            self.begin_run(map, index);
         }
         self.end = index + pages;
     }
 
+    /// Appends `count` pages that are chained already, each as a run of its own.
+    pub(super) fn append_singles(&mut self, map: Map<'_>, first: u32, last: u32, count: u32) {
+        self.begin_run(map, first);
+        self.last = last;
+        self.end = last + 1;
+        self.count += count;
+    }
+
     #[inline(always)]
-    fn begin_run(&mut self, index: u32) {
-        if self.last == NONE {
-            self.first = index;
-        } else {
-            let last = &self.map.meta[self.last as usize];
-            last.run.store(self.end - self.last, Relaxed);
-            last.next.store(index, Relaxed);
+    fn begin_run(&mut self, map: Map<'_>, index: u32) {
+        // No run has begun, and NONE is no page's index, where the list is empty.
+        match map.meta.get(self.last as usize) {
+            None => self.first = index,
+            Some(last) => {
+                last.run.store(self.end - self.last, Relaxed);
+                last.next.store(index, Relaxed);
+            }
         }
         self.last = index;
     }
-
-    /// Makes `state` the state of each page.
-    #[inline(always)]
-    pub(super) fn set_all(&self, state: State) {
-        for (start, end) in self.runs().indices() {
-            self.map.meta[start..end]
-                .iter()
-                .for_each(|meta: &PageMeta| meta.set(state, 0));
-        }
-    }
 }
 
-/// The runs of adjacent pages of a list: first frame, number of frames.
+/// Runs of adjacent pages: first frame, number of frames.
 #[derive(Clone, Debug)]
 pub struct Runs<'a> {
     map: Map<'a>,
@@ -126,10 +136,22 @@ pub struct Runs<'a> {
     end: u32,
 }
 
-impl Runs<'_> {
+impl<'a> Runs<'a> {
+    /// One run: the pages of a block, if they are the allocator's.
+    #[inline(always)]
+    pub(super) fn of_block(map: Map<'a>, first: Frame, order: u8) -> Self {
+        let start = map.index(first).map_or(NONE, |index| index as u32);
+        Self {
+            map,
+            next: start,
+            last: start,
+            end: start.wrapping_add(1 << order),
+        }
+    }
+
     /// The next run: the index of its first page, and the one behind its last.
     #[inline(always)]
-    fn step(&mut self) -> Option<(usize, usize)> {
+    pub(super) fn step(&mut self) -> Option<(usize, usize)> {
         let start = self.next;
         if start == NONE {
             return None;
@@ -143,6 +165,25 @@ impl Runs<'_> {
             start + meta.run.load(Relaxed)
         };
         Some((start as usize, end as usize))
+    }
+
+    /// The next run, if that is a single page, and what is known of it.
+    #[inline(always)]
+    pub(super) fn step_single(&mut self) -> Option<(usize, &'a PageMeta)> {
+        let start = self.next;
+        // NONE is no page's index.
+        let meta = self.map.meta.get(start as usize)?;
+        let (next, end) = if start == self.last {
+            (NONE, self.end)
+        } else {
+            let next = meta.next.load(Relaxed);
+            (next, start + meta.run.load(Relaxed))
+        };
+        if end != start + 1 {
+            return None;
+        }
+        self.next = next;
+        Some((start as usize, meta))
     }
 
     /// The runs by the indices of their pages.

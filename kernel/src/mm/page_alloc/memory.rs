@@ -4,8 +4,8 @@
 //! A call takes the lock of its CPU's list, and where that isn't enough the buddy system's inside;
 //! who wants everything takes those of all lists, in the order of the CPUs, then the buddy
 //! system's. There is no other order, and nothing is called under them. Handlers take them too, so
-//! they mask interrupts; what a call does under one is bounded (by [`BLOCKS`], and by the batch of
-//! `cpu_list`), but for a drain when memory has run out.
+//! they mask interrupts; what a call does under one is bounded (by [`STEP`] and [`SINGLES`], and by
+//! the batch of `cpu_list`), but for a drain when memory has run out.
 //!
 //! The list of a CPU is chosen before interrupts are masked. The task may migrate in between, and
 //! then takes that of the CPU that it was on: correct, and at worst contended.
@@ -14,69 +14,91 @@ use super::{
     buddy::{Buddy, ORDERS},
     cpu_list::CpuList,
     error::OutOfMemory,
-    list::PageList,
+    list::{Chain, Runs},
     map::{Map, PageMeta, State},
 };
 use crate::{arch::cpu, task::lock::IrqLock};
 use core::{
-    ptr::NonNull,
-    sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering::Relaxed},
+    cell::UnsafeCell,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
 use vmsa::Frame;
 
 /// On a line of its own: a CPU writes to its list all the time.
 #[repr(align(64))]
-struct Line(IrqLock<CpuList>);
+struct Line(IrqLock<Mine>);
 
-static LISTS: [Line; cpu::MAX_CPUS] = [const { Line(IrqLock::new(CpuList::EMPTY)) }; cpu::MAX_CPUS];
+/// What the calls of one CPU for single pages work on.
+struct Mine {
+    /// What the short ways know of the pages: nothing where a call has more to do than to hand a
+    /// page over. So the bounds check of an index, which has to be made, tells them that too; and
+    /// the list, its lock and this are on one line, whose address is made once (20 instructions
+    /// less a pair than with a flag and the map at places of their own).
+    short: Map<'static>,
+    list: CpuList,
+}
+
+const NO_MAP: Map<'static> = Map { meta: &[], base: 0 };
+
+// In a section of its own, or the compiler would address it by way of a neighbour: 2 instructions a
+// pair.
+#[cfg_attr(target_os = "none", unsafe(link_section = ".data.page_lists"))]
+static LISTS: [Line; cpu::MAX_CPUS] = [const {
+    Line(IrqLock::new(Mine {
+        short: NO_MAP,
+        list: CpuList::EMPTY,
+    }))
+}; cpu::MAX_CPUS];
+const _: () = assert!(size_of::<Line>() == 64);
 static BUDDY: IrqLock<Buddy<'static>> = IrqLock::new(Buddy::EMPTY);
 /// What is known of the pages: for what needs no lock.
-static MAP: Published = Published {
-    meta: AtomicPtr::new(NonNull::dangling().as_ptr()),
-    pages: AtomicUsize::new(0),
-    base: AtomicU64::new(0),
-};
+static MAP: Published = Published(UnsafeCell::new(NO_MAP));
 /// Pages that the buddy system was given.
 static MANAGED: AtomicU64 = AtomicU64::new(0);
 
-/// Blocks that a list takes or gives back under one lock: interrupts are masked for a few thousand
-/// instructions then.
-const BLOCKS: u32 = 64;
+/// What a list takes from the buddy system under one lock, in pages: interrupts are masked for a
+/// few thousand instructions then. One block of the highest order may come on top.
+const STEP: u64 = 512;
+/// Single pages that go back under one lock.
+const SINGLES: u32 = 64;
 
-/// A [`Map`] that is written once, and read without asking whether it has been: before, it is about
-/// no pages.
-struct Published {
-    meta: AtomicPtr<PageMeta>,
-    pages: AtomicUsize,
-    base: AtomicU64,
-}
+/// A [`Map`] that is written once, and read as any other data: atomic accesses would keep the
+/// compiler from leaving out those whose values are not needed.
+struct Published(UnsafeCell<Map<'static>>);
 
-/// Bytes of metadata that there are for the pages.
-pub fn metadata_bytes() -> u64 {
-    (MAP.pages.load(Relaxed) * size_of::<PageMeta>()) as u64
-}
+// SAFETY: it is written in `open` alone, when nobody else is there.
+unsafe impl Sync for Published {}
 
-/// Opens the allocator. Only once, in bring-up, before there are other CPUs and handlers: what it
-/// stores needs no order then.
-pub fn open(buddy: Buddy<'static>) {
-    let map = buddy.map();
-    MAP.base.store(map.base, Relaxed);
-    MAP.meta.store(map.meta.as_ptr().cast_mut(), Relaxed);
-    MAP.pages.store(map.meta.len(), Relaxed);
+/// Opens the allocator.
+///
+/// # Safety
+/// Only once, in bring-up, before there are other CPUs and handlers.
+pub unsafe fn open(buddy: Buddy<'static>) {
+    // SAFETY: the caller's promise: nobody reads it now.
+    unsafe { *MAP.0.get() = buddy.map() };
     MANAGED.store(buddy.managed_pages(), Relaxed);
     *BUDDY.lock() = buddy;
+    allow_short_ways(true);
 }
 
 /// What is known of the pages; nothing of any before [`open`].
 #[inline(always)]
 pub fn map() -> Map<'static> {
-    let (meta, pages) = (MAP.meta.load(Relaxed), MAP.pages.load(Relaxed));
-    Map {
-        // SAFETY: no elements at a dangling pointer, or the slice that `open` was given, for good:
-        // it stored the one and the other when nothing else could come in between.
-        meta: unsafe { core::slice::from_raw_parts(meta, pages) },
-        base: MAP.base.load(Relaxed),
+    // SAFETY: nobody writes it: `open` does so when nobody else is there.
+    unsafe { *MAP.0.get() }
+}
+
+/// Lets calls for single pages take the short ways, [`take_page_at_once`] and
+/// [`give_page_at_once`], or none of them.
+pub fn allow_short_ways(allowed: bool) {
+    for line in &LISTS {
+        line.0.lock().short = if allowed { map() } else { NO_MAP };
     }
+}
+
+/// Bytes of metadata that there are for the pages.
+pub fn metadata_bytes() -> u64 {
+    size_of_val(map().meta) as u64
 }
 
 /// How many pages the allocator was given.
@@ -87,7 +109,7 @@ pub fn managed() -> u64 {
 
 /// The list of the CPU that this runs on.
 #[inline(always)]
-fn mine() -> &'static IrqLock<CpuList> {
+fn mine() -> &'static IrqLock<Mine> {
     // Masked, so that the compiler sees that it is in bounds: there is no panic in the hot path.
     &LISTS[cpu::id() as usize % cpu::MAX_CPUS].0
 }
@@ -97,7 +119,7 @@ fn everything<R>(with: impl FnOnce(&mut [&mut CpuList], &mut Buddy<'static>) -> 
     // The guards give back the mask that they found, in any order: it has to be the same for all.
     let _masked = cpu::mask_interrupts();
     let mut guards = LISTS.each_ref().map(|line| line.0.lock());
-    let mut lists = guards.each_mut().map(|guard| &mut **guard);
+    let mut lists = guards.each_mut().map(|guard| &mut guard.list);
     with(&mut lists, &mut BUDDY.lock())
 }
 
@@ -131,12 +153,61 @@ pub fn drain() {
     after_drain(|_| ());
 }
 
-/// Takes a single page.
+/// Takes a single page, if there is nothing to it: the CPU's list has one, its lock is free, and
+/// who calls has nothing else to do. Its index, and the page.
+///
+/// The short ways call nothing: then what calls them, and leaves the rest to a function that it
+/// ends with, keeps nothing on the stack (8 instructions a pair).
 #[inline(always)]
+pub fn take_page_at_once() -> Option<(usize, Frame)> {
+    let mut mine = mine().try_lock()?;
+    let map = mine.short;
+    let index = mine.list.pop(map)?;
+    Some((index, map.frame(index)))
+}
+
+/// Gives back an allocated page, if there is nothing to it, as above. If not, nothing has changed.
+#[inline(always)]
+pub fn give_page_at_once(frame: Frame) -> bool {
+    let Some(mut mine) = mine().try_lock() else {
+        return false;
+    };
+    let map = mine.short;
+    let Some(index) = map.index(frame) else {
+        return false;
+    };
+    let taken = mine.list.take_in(index, &map.meta[index]);
+    #[cfg(feature = "oracle")]
+    if taken {
+        // Nobody can be given it before the lock is free.
+        super::tell_freed(super::Pages::Block(frame, 0));
+    }
+    taken
+}
+
+/// Takes in a retired page, if there is nothing to it, as above. If not, nothing has changed.
+#[inline(always)]
+pub fn give_retired_at_once(index: usize) -> bool {
+    let Some(mut mine) = mine().try_lock() else {
+        return false;
+    };
+    let map = mine.short;
+    let Some(meta) = map.meta.get(index) else {
+        return false;
+    };
+    let taken = mine.list.push(index, meta);
+    #[cfg(feature = "oracle")]
+    if taken {
+        super::tell_freed(super::Pages::Block(map.frame(index), 0));
+    }
+    taken
+}
+
+/// Takes a single page.
 pub fn take_page() -> Result<Frame, OutOfMemory> {
     let map = map();
     // A statement of its own: the lock is free behind it.
-    let listed = mine().lock().pop(map);
+    let listed = mine().lock().list.pop(map);
     match listed {
         Some(index) => Ok(map.frame(index)),
         None => take_page_slow(),
@@ -148,7 +219,7 @@ pub fn take_page() -> Result<Frame, OutOfMemory> {
 fn take_page_slow() -> Result<Frame, OutOfMemory> {
     let map = map();
     let refilled = {
-        let mut list = mine().lock();
+        let list = &mut mine().lock().list;
         list.refill(map, || BUDDY.lock());
         list.pop(map)
     };
@@ -159,9 +230,9 @@ fn take_page_slow() -> Result<Frame, OutOfMemory> {
 }
 
 /// Takes in a retired page.
-#[inline(always)]
+#[inline]
 pub fn give_page(index: usize, meta: &PageMeta) {
-    let full = !mine().lock().push(index, meta);
+    let full = !mine().lock().list.push(index, meta);
     if full {
         give_page_slow(index, meta);
     }
@@ -170,7 +241,7 @@ pub fn give_page(index: usize, meta: &PageMeta) {
 #[cold]
 #[inline(never)]
 fn give_page_slow(index: usize, meta: &PageMeta) {
-    let mut list = mine().lock();
+    let list = &mut mine().lock().list;
     // Another task, or a handler, may have made room meanwhile.
     if !list.push(index, meta) {
         list.make_room(map(), || BUDDY.lock());
@@ -191,20 +262,17 @@ pub fn give_block(frame: Frame, order: u8) {
 
 /// Takes `count` single pages, or none.
 #[inline]
-pub fn take_list(count: u64) -> Result<PageList<'static>, OutOfMemory> {
+pub fn take_list(count: u64) -> Result<Chain, OutOfMemory> {
     let map = map();
-    let mut list = PageList::new(map);
+    let mut pages = Chain::EMPTY;
     if count <= FEW {
-        take_few(map, count, &mut list);
+        take_few(map, count, &mut pages);
     }
-    if list.count() < count {
-        take_many(count - list.count(), &mut list).inspect_err(|OutOfMemory| {
-            give_list_back(&list);
-        })?;
+    if pages.count() < count {
+        take_many(count - pages.count(), &mut pages)
+            .inspect_err(|OutOfMemory| give_many(map, &pages))?;
     }
-    // Nobody else has the pages: no lock is needed.
-    list.set_all(State::Allocated);
-    Ok(list)
+    Ok(pages)
 }
 
 /// So many pages come from the CPU's list and return to it. More are cheaper from the buddy system: one
@@ -212,22 +280,21 @@ pub fn take_list(count: u64) -> Result<PageList<'static>, OutOfMemory> {
 const FEW: u64 = 4;
 
 /// Takes as many of `count` pages as the CPU's list has.
-#[inline]
-fn take_few(map: Map<'static>, count: u64, list: &mut PageList<'static>) {
+fn take_few(map: Map<'static>, count: u64, pages: &mut Chain) {
     let mut mine = mine().lock();
-    while list.count() < count
-        && let Some(index) = mine.pop(map)
+    while pages.count() < count
+        && let Some(index) = mine.list.pop(map)
     {
-        list.append(index, 1);
+        pages.append(map, index, 1);
     }
 }
 
-fn take_many(count: u64, list: &mut PageList<'static>) -> Result<(), OutOfMemory> {
+fn take_many(count: u64, pages: &mut Chain) -> Result<(), OutOfMemory> {
     let mut left = count;
     {
         let mut buddy = BUDDY.lock();
         if buddy.reserve(count).is_ok() {
-            left -= buddy.take_reserved(list, left, BLOCKS);
+            left -= buddy.take_reserved(pages, left, STEP);
         } else {
             drop(buddy);
             after_drain(|buddy| buddy.reserve(count))?;
@@ -235,36 +302,50 @@ fn take_many(count: u64, list: &mut PageList<'static>) -> Result<(), OutOfMemory
     }
     // Between the steps interrupts come through, and others.
     while left > 0 {
-        left -= BUDDY.lock().take_reserved(list, left, BLOCKS);
+        left -= BUDDY.lock().take_reserved(pages, left, STEP);
     }
     Ok(())
 }
 
-/// Takes in the pages of a list, in use until now or given up.
+/// Takes in pages, in use until now or given up.
 #[inline]
-pub fn give_list(list: &PageList<'static>) {
-    if list.count() > FEW {
-        return give_list_back(list);
-    }
+pub fn give_list(pages: &Chain) {
     let map = map();
-    for (start, end) in list.runs().indices() {
+    if pages.count() > FEW {
+        return give_many(map, pages);
+    }
+    for (start, end) in pages.runs(map).indices() {
         (start..end).for_each(|index| give_page(index, &map.meta[index]));
     }
 }
 
-/// Gives the pages of a list to the buddy system. Runs of adjacent frames become blocks at once.
-fn give_list_back(list: &PageList<'static>) {
-    // They are nobody's: no lock is needed.
-    list.set_all(State::Body);
-    let mut runs = list.runs().indices();
-    let mut next = runs.next();
-    while next.is_some() {
-        let mut buddy = BUDDY.lock();
-        for _ in 0..BLOCKS {
-            let Some((start, end)) = next else { break };
-            // The next one is read first: this one's metadata is the buddy system's from here on.
-            next = runs.next();
-            buddy.release_range(start, end);
+/// Gives pages to the buddy system. Runs of adjacent frames become blocks at once.
+fn give_many(map: Map<'static>, pages: &Chain) {
+    let mut runs = pages.runs(map);
+    while let Some((start, end)) = runs.clone().step() {
+        if end == start + 1 {
+            give_singles(&mut runs);
+            continue;
         }
+        // What comes next is read first: this run's metadata is the buddy system's from here on.
+        runs.step();
+        // They are nobody's: no lock is needed.
+        map.set_all(start, end, State::Body);
+        BUDDY.lock().release_range(start, end);
     }
+}
+
+/// Gives the single pages that come next to the buddy system, as many as one lock may cover: in
+/// fragmented memory every run is one.
+fn give_singles(runs: &mut Runs<'static>) {
+    let mut buddy = BUDDY.lock();
+    // In a local of its own it is kept in registers.
+    let mut left = runs.clone();
+    for _ in 0..SINGLES {
+        let Some((index, meta)) = left.step_single() else {
+            break;
+        };
+        buddy.release_page(index, meta);
+    }
+    *runs = left;
 }

@@ -68,7 +68,7 @@ impl Map<'_> {
     ///
     /// # Errors
     /// What is wrong with the call; nothing has changed.
-    pub(in super::super) fn split(&self, frame: Frame, order: u8) -> Result<(), FreeError> {
+    pub(in super::super) fn split(self, frame: Frame, order: u8) -> Result<(), FreeError> {
         let index = self.index(frame).ok_or(FreeError::Reserved)?;
         if !self.meta[index].is(State::Allocated, order) {
             return Err(self.why_not(frame, index, order));

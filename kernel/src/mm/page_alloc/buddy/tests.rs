@@ -7,22 +7,25 @@ const BASE: u64 = 0x4_0000;
 
 /// What the calls of the allocator do under its locks, without them.
 impl<'a> Buddy<'a> {
-    fn allocate_list(&mut self, count: u64) -> Result<PageList<'a>, OutOfMemory> {
+    fn allocate_list(&mut self, count: u64) -> Result<Chain, OutOfMemory> {
         self.reserve(count)?;
-        let mut list = PageList::new(self.map);
+        let mut list = Chain::EMPTY;
         let mut left = count;
         while left > 0 {
             // In steps, as the allocator does it.
             left -= self.take_reserved(&mut list, left, 7);
         }
-        list.set_all(State::Allocated);
         Ok(list)
     }
 
-    fn release_list(&mut self, list: PageList<'a>) {
-        list.set_all(State::Body);
-        for (start, end) in list.runs().indices() {
-            self.release_range(start, end);
+    fn release_list(&mut self, list: Chain) {
+        for (start, end) in list.runs(self.map).indices() {
+            if end == start + 1 {
+                self.release_page(start, &self.map.meta[start]);
+            } else {
+                self.map.set_all(start, end, State::Body);
+                self.release_range(start, end);
+            }
         }
     }
 }
@@ -95,7 +98,7 @@ fn a_reserved_page_between_two_regions_is_never_handed_out() {
     buddy.add(frame(BASE), 3);
     buddy.add(frame(BASE + 4), 4);
     let all = buddy.allocate_list(7).unwrap();
-    assert!(!all.iter().any(|f| f == frame(BASE + 3)));
+    assert!(!all.frames(buddy.map).any(|f| f == frame(BASE + 3)));
     assert_eq!(buddy.free(frame(BASE + 3), 0), Err(FreeError::Reserved));
     buddy.release_list(all);
     assert_eq!(
@@ -112,7 +115,11 @@ fn bulk_is_all_or_nothing() {
         assert_eq!(buddy.free_pages(), 10);
         let list = buddy.allocate_list(10).unwrap();
         assert_eq!(
-            (list.count(), list.iter().count(), buddy.free_pages()),
+            (
+                list.count(),
+                list.frames(buddy.map).count(),
+                buddy.free_pages()
+            ),
             (10, 10, 0)
         );
         buddy.release_list(list);
@@ -174,7 +181,7 @@ proptest! {
                         let free = owner.iter().filter(|o| !**o).count();
                         let list = buddy.allocate_list(n as u64);
                         assert_eq!(list.is_ok(), n <= free);
-                        for f in list.iter().flat_map(PageList::iter) {
+                        for f in list.iter().flat_map(|list| list.frames(buddy.map)) {
                             claim(&mut owner, f, 0);
                             owned.push((f, 0));
                         }
@@ -192,10 +199,10 @@ proptest! {
                         if sorted {
                             frames.sort_by_key(|f| f.number());
                         }
-                        let mut list = PageList::new(buddy.map);
+                        let mut list = Chain::EMPTY;
                         for f in frames {
-                            list.give_up(f).unwrap();
-                            assert_eq!(list.give_up(f), Err(FreeError::DoubleFree));
+                            list.give_up(buddy.map, f).unwrap();
+                            assert_eq!(list.give_up(buddy.map, f), Err(FreeError::DoubleFree));
                             disown(&mut owner, f, 0);
                         }
                         buddy.release_list(list);

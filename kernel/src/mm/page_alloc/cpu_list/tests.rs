@@ -41,8 +41,14 @@ impl<'a> Memory<'a> {
     }
 
     fn free(&mut self, cpu: usize, frame: Frame) -> Result<(), FreeError> {
-        let (index, _) = self.map.retire(frame, 0)?;
         let list = &mut self.lists[cpu];
+        // The short way, as the allocator takes it first.
+        if let Some(index) = self.map.index(frame)
+            && list.take_in(index, &self.map.meta[index])
+        {
+            return Ok(());
+        }
+        let (index, _) = self.map.retire(frame, 0)?;
         if !list.push(index, &self.map.meta[index]) {
             list.make_room(self.map, || self.buddy.borrow_mut());
             assert!(list.push(index, &self.map.meta[index]));
