@@ -139,6 +139,7 @@ mod start {
         cpu::unmask_interrupts();
         smp::init(&tree).unwrap_or_else(|error| refuse(&format_args!("lull: {error}")));
         stack::start_cpus().unwrap_or_else(|error| refuse(&format_args!("lull: {error}")));
+        stack::start_workers().unwrap_or_else(|error| refuse(&format_args!("lull: {error}")));
 
         let done = match params.autorun {
             Some(commands) => monitor::run_all(commands).is_ok(),

@@ -1,6 +1,6 @@
 //! Kernel tests that belong to no one file: they take the parts together.
 
-mod cpus;
+pub(crate) mod cpus;
 mod fault;
 mod interrupt;
 mod oops;

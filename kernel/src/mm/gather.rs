@@ -8,11 +8,14 @@
 //!
 //! The order is: lock the tables, enable, clear, disable, flush, unlock, free.
 
+mod ktests;
+
 use super::{
     lazy,
     linear_map::virt,
     page_alloc, shares,
     user_tlb::{self, Changed},
+    zap_cost::{BATCH, BATCH_HEADER, LOCAL, MAX_BATCHES},
 };
 use crate::{
     arch::record::span,
@@ -24,14 +27,6 @@ use core::{
     sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed},
 };
 use vmsa::{Frame, PAGE_SIZE, PageRange, PhysAddr, VirtAddr};
-
-/// Pages that the gather itself holds (MMU_GATHER_BUNDLE).
-pub const LOCAL: usize = 8;
-/// Pages that a batch holds: what is left of a page behind its header (MAX_GATHER_BATCH).
-pub const BATCH: usize = (PAGE_SIZE as usize - size_of::<Header>()) / size_of::<u64>();
-/// The most batches (MAX_GATHER_BATCH_COUNT: 10,000 pages, so that no CPU is held up for long by
-/// what is freed at once).
-pub const MAX_BATCHES: usize = 10_000 / BATCH;
 
 /// How the page of a batch is asked for inside a lazy section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -112,7 +107,10 @@ struct Batch {
     slots: [Gathered; BATCH],
 }
 
-const _: () = assert!(size_of::<Batch>() == PAGE_SIZE as usize);
+const _: () = {
+    assert!(size_of::<Header>() == BATCH_HEADER);
+    assert!(size_of::<Batch>() == PAGE_SIZE as usize);
+};
 
 /// A page that waits for the flush, and whether it was a table: bit 0, where an address has none.
 #[derive(Clone, Copy, Debug)]
@@ -185,7 +183,6 @@ impl<'a> Gather<'a> {
 
     /// A page was unmapped from `page`: it is freed, or the share in it given back, after the flush.
     pub fn remove_page(&mut self, frame: Frame, page: VirtAddr) -> Full {
-        let _span = span("__tlb_remove_folio_pages_size");
         self.note(page);
         self.push(frame.start().as_u64())
     }
@@ -220,7 +217,11 @@ impl<'a> Gather<'a> {
             }
         };
         // One slot early, as in Linux, where a page may come with a count of its own.
-        if used < capacity - 1 || self.next_batch() {
+        if used < capacity - 1 {
+            return Full(false);
+        }
+        let _span = span("__tlb_remove_folio_pages_size");
+        if self.next_batch() {
             return Full(false);
         }
         if planted(Bug::BatchLost) {

@@ -51,6 +51,7 @@ pub(crate) mod testing;
 pub mod tlb;
 pub mod user_tlb;
 pub mod vmalloc;
+pub mod zap_cost;
 
 #[cfg(test)]
 pub(crate) mod host_tests;

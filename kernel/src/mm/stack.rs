@@ -108,6 +108,19 @@ fn boot_cpu_can_idle() -> Result<(), vmalloc::Error> {
     DONE.try_call_once(begin).copied()
 }
 
+/// Starts the task that frees what is freed in interrupt context. It sleeps until there is something.
+///
+/// # Errors
+/// [`Error::Stack`].
+pub fn start_workers() -> Result<(), Error> {
+    // It never ends, so nobody waits for it.
+    spawn("vfree", vmalloc::free_deferred, 0).map(drop)?;
+    // Where there is one CPU it goes to sleep now: a task that wants to run would have the boot task
+    // interrupted.
+    schedule::yield_now();
+    Ok(())
+}
+
 /// Has the boot CPU take tasks, and starts the others, which do so from then on.
 ///
 /// # Errors

@@ -17,7 +17,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 ///
 /// # Errors
 /// The CPU does not run, or has not come back.
-pub(super) fn on(cpu: usize, function: fn(usize)) -> Result<(), Failure> {
+pub(crate) fn on(cpu: usize, function: fn(usize)) -> Result<(), Failure> {
     if cpu == me() {
         function(cpu);
         return Ok(());
@@ -30,7 +30,7 @@ pub(super) fn on(cpu: usize, function: fn(usize)) -> Result<(), Failure> {
 ///
 /// # Errors
 /// As [`on`].
-pub(super) fn on_every(function: fn(usize)) -> Result<(), Failure> {
+pub(crate) fn on_every(function: fn(usize)) -> Result<(), Failure> {
     let mut calls = [const { None }; MAX_CPUS];
     for cpu in cpu::others() {
         calls[cpu] = Some(park::call(cpu, function).map_err(hung)?);
@@ -48,17 +48,17 @@ fn hung(park::Hung(cpu): park::Hung) -> Failure {
 }
 
 /// The number of this CPU.
-pub(super) fn me() -> usize {
+pub(crate) fn me() -> usize {
     cpu::id() as usize
 }
 
 /// Every CPU of the machine.
-pub(super) fn all() -> core::ops::Range<usize> {
+pub(crate) fn all() -> core::ops::Range<usize> {
     0..cpu::count()
 }
 
 /// Waits for a condition; whether it came within 20 seconds.
-pub(super) fn comes(condition: impl Fn() -> bool) -> bool {
+pub(crate) fn comes(condition: impl Fn() -> bool) -> bool {
     let limit = time::now() + 20 * time::frequency();
     while !condition() {
         if time::now() > limit {
@@ -70,7 +70,7 @@ pub(super) fn comes(condition: impl Fn() -> bool) -> bool {
 }
 
 /// Waits for some milliseconds.
-pub(super) fn pass_time(milliseconds: u64) {
+pub(crate) fn pass_time(milliseconds: u64) {
     let limit = time::now() + milliseconds * time::frequency() / 1000;
     while time::now() < limit {
         core::hint::spin_loop();
@@ -78,40 +78,40 @@ pub(super) fn pass_time(milliseconds: u64) {
 }
 
 /// A number for each CPU.
-pub(super) struct PerCpu([AtomicU64; MAX_CPUS]);
+pub(crate) struct PerCpu([AtomicU64; MAX_CPUS]);
 
 impl PerCpu {
-    pub(super) const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self([const { AtomicU64::new(0) }; MAX_CPUS])
     }
 
-    pub(super) fn get(&self, cpu: usize) -> u64 {
+    pub(crate) fn get(&self, cpu: usize) -> u64 {
         self.0[cpu].load(Ordering::Acquire)
     }
 
-    pub(super) fn set(&self, cpu: usize, value: u64) {
+    pub(crate) fn set(&self, cpu: usize, value: u64) {
         self.0[cpu].store(value, Ordering::Release);
     }
 
-    pub(super) fn add(&self, cpu: usize, n: u64) -> u64 {
+    pub(crate) fn add(&self, cpu: usize, n: u64) -> u64 {
         self.0[cpu].fetch_add(n, Ordering::AcqRel)
     }
 
     /// Sets all to 0.
-    pub(super) fn clear(&self) {
+    pub(crate) fn clear(&self) {
         (0..MAX_CPUS).for_each(|cpu| self.set(cpu, 0));
     }
 
-    pub(super) fn sum(&self) -> u64 {
+    pub(crate) fn sum(&self) -> u64 {
         (0..MAX_CPUS).map(|cpu| self.get(cpu)).sum()
     }
 }
 
 /// Other handlers, until the value is dropped.
-pub(super) struct Installed(&'static Handlers);
+pub(crate) struct Installed(&'static Handlers);
 
 impl Installed {
-    pub(super) fn new(handlers: &'static Handlers) -> Self {
+    pub(crate) fn new(handlers: &'static Handlers) -> Self {
         Self(interrupt::set_handlers(handlers).unwrap_or(&park::HANDLERS))
     }
 }

@@ -4,6 +4,7 @@
 //! is right, a missing or an extra one is wrong.
 
 mod barriers;
+mod call_tree;
 mod catch;
 mod contention;
 mod hazards;
@@ -16,6 +17,7 @@ mod pause;
 mod preempt;
 mod scratch;
 mod timeline;
+mod zap;
 
 use crate::{
     mm::lazy,
@@ -38,7 +40,7 @@ pub struct Scene {
 }
 
 /// Every scene, in the order of the tour.
-pub const SCENES: [Scene; 11] = [
+pub const SCENES: [Scene; 12] = [
     Scene {
         name: "layout",
         shows: "the address space as it is mapped, and that no frame is writable and executable",
@@ -73,6 +75,11 @@ pub const SCENES: [Scene; 11] = [
         name: "options",
         shows: "what may stand inside a pause: the four options of the thread",
         run: options::run,
+    },
+    Scene {
+        name: "zap",
+        shows: "pages of a program are unmapped, and the list of them needs a page in mid-section",
+        run: zap::run,
     },
     Scene {
         name: "history",
@@ -188,7 +195,16 @@ fn recorded<R>(
     action: impl FnOnce() -> Result<R, Trouble>,
     judge: impl FnOnce(&[Event], R) -> Result<(), Trouble>,
 ) -> Result<(), Trouble> {
-    let mut memory: Box<[MaybeUninit<Event>]> = Box::new_uninit_slice(EVENTS);
+    recorded_with_room(EVENTS, action, judge)
+}
+
+/// As [`recorded`], with room for `room` events.
+fn recorded_with_room<R>(
+    room: usize,
+    action: impl FnOnce() -> Result<R, Trouble>,
+    judge: impl FnOnce(&[Event], R) -> Result<(), Trouble>,
+) -> Result<(), Trouble> {
+    let mut memory: Box<[MaybeUninit<Event>]> = Box::new_uninit_slice(room);
     let Some(mut recording) = trace::start(&mut memory) else {
         return Err(Trouble::Failed("another recording is under way".into()));
     };

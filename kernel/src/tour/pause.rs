@@ -7,11 +7,11 @@
 //! warned (thread of patch v4); under `two-counters` it is a no-op, and the unmapping gets its
 //! barriers at once.
 
-use super::{Trouble, ensure, failed, recorded};
+use super::{Trouble, call_tree, ensure, failed, recorded};
 use crate::{
     mm::{
         debug_pagealloc, kasan,
-        lazy::{self, Call, LazyMmuState, Model},
+        lazy::{self, Call, Model},
         set_memory::{set_memory_ro, set_memory_rw},
         vmalloc,
     },
@@ -40,7 +40,7 @@ pub(super) fn run() -> Result<(), Trouble> {
     recorded(
         || set_memory_ro(read_only, 1).map_err(failed),
         |events, ()| {
-            call_tree(events, model);
+            call_tree::print(events, model);
             enabled_inside_a_pause(events)
         },
     )?;
@@ -61,46 +61,6 @@ pub(super) fn run() -> Result<(), Trouble> {
     vmalloc::vfree(read_only).map_err(failed)?;
     vmalloc::vm_unmap_aliases();
     Ok(())
-}
-
-/// Prints the recorded functions and lazy MMU calls as a tree, with the task's state after each
-/// call.
-fn call_tree(events: &[Event], model: Model) {
-    let mut depth = 0;
-    let mut state = LazyMmuState::new();
-    for event in events {
-        let indent = 2 * depth;
-        match event.kind {
-            Kind::Enter(name) => {
-                println!(
-                    "{:indent$}{name:<w$} {}",
-                    "",
-                    state.display(model),
-                    w = 50 - indent.min(50)
-                );
-                depth += 1;
-            }
-            Kind::Leave(_) => depth -= 1,
-            Kind::Lazy {
-                call,
-                state: after,
-                arch,
-                warning,
-            } => {
-                state = after;
-                let arch = arch.map_or("none", |arch| arch.name());
-                let call = alloc::format!("{call}() -> {arch}");
-                let warned = if warning.is_some() { "  WARNING" } else { "" };
-                println!(
-                    "{:indent$}{call:<w$} {}{warned}",
-                    "",
-                    state.display(model),
-                    w = 50 - indent.min(50)
-                );
-            }
-            Kind::Store { .. } | Kind::Barrier(_) | Kind::Tlbi(_) | Kind::Cache(_) => {}
-        }
-    }
 }
 
 /// The heart of the chain must have happened: an enable while a pause was under way.

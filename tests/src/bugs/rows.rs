@@ -30,7 +30,7 @@ const PLAIN: &[(&str, &str)] = &[("CPU", "cortex-a57")];
 const MAX: &[(&str, &str)] = &[("CPU", "max")];
 
 /// Every bug, in the order of `kernel/src/bug.rs`.
-pub const ROWS: [Row; 35] = [
+pub const ROWS: [Row; 43] = [
     Row {
         name: "no-dsb",
         what: "DSB ISHST; ISB without the DSB: a walk need not see the store",
@@ -310,6 +310,70 @@ pub const ROWS: [Row; 35] = [
         options: &[("SMP", "2")],
         commands: "test gallery.a_page_is_freed",
         catcher: Oracle("tlbi-coverage"),
+    },
+    Row {
+        name: "page-freed-before-flush",
+        what: "pages of a program are freed before the TLB flush for them",
+        history: "",
+        options: DEFAULTS,
+        commands: "test address_space.what_is_unmapped_or_zapped_is_gone",
+        catcher: Oracle("frame-reuse"),
+    },
+    Row {
+        name: "flush-in-section",
+        what: "the gather is flushed in the lazy section in which it was filled",
+        history: "what the assertions of thread 000 look for",
+        options: DEFAULTS,
+        commands: "test gather.no_page_for_a_batch_is_an_ordinary_event",
+        catcher: Test("gather.no_page_for_a_batch_is_an_ordinary_event"),
+    },
+    Row {
+        name: "batch-lost",
+        what: "where there is no page for a batch, a page of the program is lost",
+        history: "",
+        options: DEFAULTS,
+        commands: "test gather.no_page_for_a_batch_is_an_ordinary_event",
+        catcher: Test("gather.no_page_for_a_batch_is_an_ordinary_event"),
+    },
+    Row {
+        name: "user-table-freed-early",
+        what: "a table of a program is freed before the TLBI for its link",
+        history: "",
+        options: DEFAULTS,
+        commands: "test address_space.what_is_unmapped_or_zapped_is_gone",
+        catcher: Oracle("table-reuse"),
+    },
+    Row {
+        name: "rollover-no-flush",
+        what: "a CPU goes on with what its TLB holds when ASIDs are given out anew",
+        history: "",
+        options: DEFAULTS,
+        commands: "test address_space_random.asids_run_out_while_a_task_runs_elsewhere",
+        catcher: Oracle("asid-reuse"),
+    },
+    Row {
+        name: "cow-before-flush",
+        what: "the copy of a shared page is mapped before the translation to the page is flushed",
+        history: "",
+        options: DEFAULTS,
+        commands: "test address_space.a_forked_page_is_copied_when_it_is_written",
+        catcher: Oracle("break-before-make"),
+    },
+    Row {
+        name: "protect-no-tlbi",
+        what: "mprotect without a TLB flush: the program goes on writing",
+        history: "",
+        options: DEFAULTS,
+        commands: "test address_space.protections_change_under_a_program",
+        catcher: Oracle("stale-access"),
+    },
+    Row {
+        name: "fork-no-tlbi",
+        what: "fork without a TLB flush: the parent goes on writing to what is shared",
+        history: "",
+        options: DEFAULTS,
+        commands: "test address_space.a_forked_page_is_copied_when_it_is_written",
+        catcher: Oracle("stale-access"),
     },
 ];
 

@@ -42,10 +42,11 @@ fn translate(va: VirtAddr, access: Access) -> Option<PhysAddr> {
 fn access(space: &AddressSpace, va: VirtAddr, access: Access) -> Result<VirtAddr, FaultError> {
     // A page, and a copy of it at most.
     for _ in 0..3 {
+        // The attempt: what it may go by is there whether it faults or not.
+        tell(va, access);
         if let Some(pa) = translate(va, access)
             && (access != Access::Execute || is_executable(space, va))
         {
-            tell(va, access);
             return Ok(virt(pa));
         }
         space.handle_fault(va, access)?;

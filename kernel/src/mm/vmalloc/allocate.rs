@@ -2,7 +2,7 @@
 
 use super::{
     area::{AreaKind, OwnedArea},
-    huge, purge,
+    deferred, huge, purge,
     reserve::{Error, give_back, take, use_area},
     state::SPACE,
 };
@@ -18,6 +18,7 @@ use crate::{
         page_table::{self, PageTable},
         tlb::{Flush, Removed, flush_kernel_range},
     },
+    task,
 };
 use core::panic::Location;
 use vmsa::{Attributes, Descriptor, Frame, Level, PAGE_SIZE, PageRange, VirtAddr};
@@ -63,7 +64,7 @@ pub fn vmalloc_aligned(size: u64, align: u64) -> Result<VirtAddr, Error> {
     let caller = Location::caller();
     let _span = span("vmalloc");
     let pages = size.div_ceil(PAGE_SIZE);
-    if pages > page_alloc::stats().managed {
+    if pages > page_alloc::managed() {
         return Err(Error::TooLarge);
     }
     let area = take(pages, align, size, AreaKind::Vmalloc, caller)?;
@@ -86,10 +87,20 @@ pub fn vmalloc_aligned(size: u64, align: u64) -> Result<VirtAddr, Error> {
 /// [`Error`].
 #[track_caller]
 pub fn vmap(frames: &[Frame], attributes: Attributes) -> Result<VirtAddr, Error> {
-    let caller = Location::caller();
     let _span = span("vmap");
-    let size = frames.len() as u64 * PAGE_SIZE;
-    let area = take(frames.len() as u64, PAGE_SIZE, size, AreaKind::Vmap, caller)?;
+    map_frames(frames, attributes, AreaKind::Vmap, Location::caller())
+}
+
+/// Makes an area of this kind for the frames of others.
+pub(super) fn map_frames(
+    frames: &[Frame],
+    attributes: Attributes,
+    kind: AreaKind,
+    caller: &'static Location<'static>,
+) -> Result<VirtAddr, Error> {
+    let pages = frames.len() as u64;
+    let size = pages * PAGE_SIZE;
+    let area = take(pages, PAGE_SIZE, size, kind, caller)?;
     match map(&area, frames.iter().copied(), attributes) {
         Ok(()) => Ok(use_area(area, size)),
         Err(error) => Err(give_back(area, error)),
@@ -136,7 +147,8 @@ fn frame_before(va: VirtAddr) -> Option<Frame> {
 }
 
 /// Frees what [`vmalloc`] or [`vmalloc_huge`](super::vmalloc_huge) returned. Its pages are free at
-/// once; a TLB may know the addresses until the purge.
+/// once; a TLB may know the addresses until the purge. In interrupt context a task does it, soon:
+/// see [`deferred`].
 ///
 /// # Errors
 /// [`Error::NoArea`], after a report; nothing has changed.
@@ -144,10 +156,33 @@ fn frame_before(va: VirtAddr) -> Option<Frame> {
 pub fn vfree(start: VirtAddr) -> Result<(), Error> {
     let _span = span("vfree");
     let kinds = [AreaKind::Vmalloc, AreaKind::VmallocHuge];
-    let area = remove(start, &kinds, "vfree")?;
-    if area.info().kind == AreaKind::VmallocHuge {
-        huge::unmap_and_free(area);
-        return Ok(());
+    take_down_or_defer(remove(start, &kinds, "vfree")?);
+    Ok(())
+}
+
+/// Takes an area down that is in use no more; in interrupt context has a task do it.
+fn take_down_or_defer(area: OwnedArea) {
+    if task::current().in_interrupt() {
+        deferred::defer(area);
+    } else {
+        take_down(area);
+    }
+}
+
+/// Clears the leaves of an area, has it wait for the purge, and gives back the pages that are its
+/// own.
+#[inline]
+pub(super) fn take_down(area: OwnedArea) {
+    let kind = area.info().kind;
+    if kind == AreaKind::VmallocHuge {
+        return huge::unmap_and_free(area);
+    }
+    if kind != AreaKind::Vmalloc {
+        unmap(&area, |_| ());
+        if purge::push(area) {
+            purge::purge_if_free();
+        }
+        return;
     }
     let mut list = page_alloc::empty_list();
     unmap(&area, |frame| {
@@ -169,7 +204,6 @@ pub fn vfree(start: VirtAddr) -> Result<(), Error> {
     if full {
         purge::purge_if_free();
     }
-    Ok(())
 }
 
 /// Takes down what [`vmap`] returned; the frames are the caller's.
@@ -179,11 +213,14 @@ pub fn vfree(start: VirtAddr) -> Result<(), Error> {
 #[track_caller]
 pub fn vunmap(start: VirtAddr) -> Result<(), Error> {
     let _span = span("vunmap");
-    let area = remove(start, &[AreaKind::Vmap], "vunmap")?;
-    unmap(&area, |_| ());
-    if purge::push(area) {
-        purge::purge_if_free();
-    }
+    take_down_or_defer(remove(start, &[AreaKind::Vmap], "vunmap")?);
+    Ok(())
+}
+
+/// Takes down what [`map_frames`] made for `vm_map_ram`.
+#[track_caller]
+pub(super) fn unmap_frames(start: VirtAddr) -> Result<(), Error> {
+    take_down_or_defer(remove(start, &[AreaKind::MapRam], "vm_unmap_ram")?);
     Ok(())
 }
 

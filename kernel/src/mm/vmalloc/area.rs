@@ -23,6 +23,7 @@ mod busy;
 mod chain;
 mod free;
 mod pool;
+mod slots;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -38,6 +39,9 @@ pub use busy::BusyAreas;
 pub use chain::{Chain, iter_raw, link_before};
 pub use free::{FreeAreas, InsertError, TakeError};
 pub use pool::{Grow, NoMemory};
+pub use slots::{BLOCK_PAGES, Blocks, DirtyBlocks};
+
+use slots::Slots;
 
 /// Reference to a record, or none. Records live for ever: the pool does not return its pages.
 type Link = Option<&'static VmapArea>;
@@ -52,13 +56,19 @@ pub enum AreaKind {
     VmallocHuge,
     /// The frames belong to the caller of `vmap` (Linux `VM_MAP`).
     Vmap,
+    /// As `Vmap`, made by `vm_map_ram`.
+    MapRam,
+    /// Pages that `vm_map_ram` gives out a few at a time.
+    MapRamBlock,
 }
 
 impl AreaKind {
     /// Pages at the end of the area that are never mapped.
     pub const fn guard_pages(self) -> u64 {
         match self {
-            Self::Vmalloc | Self::VmallocHuge | Self::Vmap => 1,
+            Self::Vmalloc | Self::VmallocHuge | Self::Vmap | Self::MapRam => 1,
+            // It is a multiple of its size, and its neighbours within it have none either.
+            Self::MapRamBlock => 0,
         }
     }
 }
@@ -97,6 +107,12 @@ pub struct VmapArea {
     info: Cell<AreaInfo>,
     /// What the tree balances by; see there.
     rank: Cell<i8>,
+    /// Of a block: which pages are given out.
+    slots: Cell<Slots>,
+    /// Of a dirty block: the pages that a purge flushes, first and end,
+    flushing: Cell<(u16, u16)>,
+    /// and the next dirty block.
+    next_dirty: Cell<Link>,
 }
 
 impl VmapArea {
@@ -114,6 +130,9 @@ impl VmapArea {
                 kind: AreaKind::Vmalloc,
             }),
             rank: Cell::new(0),
+            slots: Cell::new(Slots::NONE),
+            flushing: Cell::new((0, 0)),
+            next_dirty: Cell::new(None),
         }
     }
 

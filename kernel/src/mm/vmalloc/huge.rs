@@ -115,7 +115,7 @@ pub fn vmalloc_huge(size: u64) -> Result<VirtAddr, Error> {
     let caller = Location::caller();
     let _span = span("vmalloc_huge");
     let pages = size.div_ceil(PAGE_SIZE);
-    if pages > page_alloc::stats().managed {
+    if pages > page_alloc::managed() {
         return Err(Error::TooLarge);
     }
     let align = Size::largest_in(pages).bytes();

@@ -22,6 +22,7 @@ pub fn vmallocinfo(out: &mut dyn fmt::Write) -> fmt::Result {
         let kind = match area.kind {
             AreaKind::Vmalloc | AreaKind::VmallocHuge => "vmalloc",
             AreaKind::Vmap => "vmap",
+            AreaKind::MapRam | AreaKind::MapRamBlock => "vm_map_ram",
         };
         writeln!(out, " pages={pages} {kind}")?;
         at = area.mapped.last_byte().checked_add(1);
@@ -54,7 +55,7 @@ pub fn describe(va: VirtAddr, out: &mut dyn fmt::Write) -> fmt::Result {
     if let Some(area) = ranges.busy.find_containing(va) {
         let end = area.start().as_u64() + area.pages() * vmsa::PAGE_SIZE;
         let info = area.info();
-        let guard = end - va.as_u64() <= vmsa::PAGE_SIZE;
+        let guard = end - va.as_u64() <= info.kind.guard_pages() * vmsa::PAGE_SIZE;
         if guard {
             writeln!(out, "BUG: overrun: {va} is in the guard page behind")?;
         }

@@ -1,6 +1,8 @@
 //! Kernel tests of vmalloc: where areas lie, who may take them down, what waits for the purge.
 
+mod arenas;
 mod failures;
+mod map_ram;
 
 use super::{
     AreaKind, Error, describe, find, stats, unpurged, vfree, vm_unmap_aliases, vmalloc,

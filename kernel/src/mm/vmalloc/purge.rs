@@ -9,6 +9,7 @@
 
 use super::{
     area::{AreaKind, Chain, OwnedArea, VmapArea},
+    space::Taken,
     state::SPACE,
 };
 #[cfg(feature = "oracle")]
@@ -23,6 +24,7 @@ use crate::{
     task::lock::{SpinLock, SpinLockGuard},
 };
 use core::sync::atomic::{AtomicU64, Ordering};
+use vmsa::PageRange;
 
 /// Who holds it purges. Whoever else takes areas apart that somebody may be in the middle of taking
 /// apart holds it as well.
@@ -93,21 +95,23 @@ pub(super) fn purge_if_free() {
 
 fn purge_under(_: &SpinLockGuard<'_, ()>) {
     let mut taken = SPACE.take_waiting();
-    if taken.iter().all(Chain::is_empty) {
+    let nothing = |taken: &Taken| taken.areas.is_empty() && taken.dirty.is_empty();
+    if taken.iter().all(nothing) {
         return;
     }
     let _span = span("__purge_vmap_area_lazy");
     PURGES.fetch_add(1, Ordering::Relaxed);
     flush(&taken);
     // From here on no TLB knows the areas: the window is closed.
-    for areas in &mut taken {
-        #[cfg(feature = "oracle")]
-        for area in areas.iter() {
-            event!(WindowClosed {
-                window: event::Window::LazyPurge,
-                range: area.range(),
-            });
-        }
+    #[cfg(feature = "oracle")]
+    for range in taken.iter().flat_map(ranges) {
+        event!(WindowClosed {
+            window: event::Window::LazyPurge,
+            range: range.0,
+        });
+    }
+    SPACE.flushed(&mut taken);
+    for Taken { areas, .. } in &mut taken {
         if kasan::is_on() {
             while let Some(area) = areas.pop() {
                 release_with_shadow(area);
@@ -118,22 +122,59 @@ fn purge_under(_: &SpinLockGuard<'_, ()>) {
     }
 }
 
-/// One flush over all areas. Linux flushes from the lowest address to the highest; where the areas
+/// What is to be flushed of an arena.
+fn ranges(taken: &Taken) -> impl Iterator<Item = (PageRange, Removed)> {
+    let areas = taken.areas.iter().map(|area| {
+        let removed = match area.info().kind {
+            AreaKind::VmallocHuge => Removed::Blocks,
+            AreaKind::Vmalloc | AreaKind::Vmap | AreaKind::MapRam | AreaKind::MapRamBlock => {
+                Removed::Leaves
+            }
+        };
+        (area.range(), removed)
+    });
+    let dirty = taken.dirty.ranges();
+    areas.chain(dirty.map(|range| (range, Removed::Leaves)))
+}
+
+/// One flush over all of it. Linux flushes from the lowest address to the highest; where the areas
 /// have less than that between them, this takes fewer TLBIs.
-fn flush(taken: &[Chain; MAX_CPUS]) {
+fn flush(taken: &[Taken; MAX_CPUS]) {
     if planted(Bug::NoTlbiUnmap) {
         return;
     }
-    let areas = || taken.iter().flat_map(Chain::iter);
-    let mut flush = Flush::begin(areas().map(VmapArea::pages).sum());
-    for area in areas() {
-        let removed = match area.info().kind {
-            AreaKind::Vmalloc | AreaKind::Vmap => Removed::Leaves,
-            AreaKind::VmallocHuge => Removed::Blocks,
+    let all = || taken.iter().flat_map(ranges);
+    let mut flush = Flush::begin(all().map(|(range, _)| range.pages()).sum());
+    // What was freed one after the other often touches: one range is fewer TLBIs than two.
+    let mut run: Option<(PageRange, Removed)> = None;
+    for (range, removed) in all() {
+        run = match run {
+            None => Some((range, removed)),
+            Some((before, same)) => match touching(before, range).filter(|_| same == removed) {
+                Some(both) => Some((both, same)),
+                None => {
+                    flush.add(before, same);
+                    Some((range, removed))
+                }
+            },
         };
-        flush.add(area.range(), removed);
+    }
+    if let Some((range, removed)) = run {
+        flush.add(range, removed);
     }
     flush.finish();
+}
+
+/// Two ranges as one, where one ends where the other begins.
+fn touching(a: PageRange, b: PageRange) -> Option<PageRange> {
+    let (low, high) = if a.start() < b.start() {
+        (a, b)
+    } else {
+        (b, a)
+    };
+    (low.start().as_u64() + low.bytes() == high.start().as_u64())
+        .then(|| PageRange::new(low.start(), low.pages() + high.pages()))
+        .flatten()
 }
 
 /// Frees the addresses of an area that no TLB knows, and the shadow that only it needed.

@@ -52,7 +52,7 @@ impl fmt::Display for Error {
     }
 }
 
-/// Takes addresses for `pages` pages and a guard page, with their shadow.
+/// Takes addresses for `pages` pages, and the guard page that the kind has, with their shadow.
 pub(super) fn take(
     pages: u64,
     align: u64,
@@ -64,16 +64,17 @@ pub(super) fn take(
         return Err(Error::Invalid);
     }
     if task::current().in_interrupt() {
-        return refuse_in_interrupt(caller);
+        return Err(refuse_in_interrupt(caller));
     }
     let align = align.max(PAGE_SIZE);
     // Which CPU this is may be out of date at once: any arena will do.
     let cpu = cpu::id() as usize;
-    let area = match SPACE.take(cpu, pages + 1, align) {
+    let with_guard = pages + kind.guard_pages();
+    let area = match SPACE.take(cpu, with_guard, align) {
         // Addresses that wait for a purge may be what is missing.
         Err(TakeError::NoSpace) => {
             purge::purge();
-            SPACE.take_from_any(cpu, pages + 1, align)
+            SPACE.take_from_any(cpu, with_guard, align)
         }
         other => other,
     };
@@ -96,9 +97,9 @@ pub(super) fn take(
 
 /// Says who makes an area where none may be made (BUG_ON in Linux).
 #[cold]
-fn refuse_in_interrupt(caller: &Location<'_>) -> Result<OwnedArea, Error> {
+pub(super) fn refuse_in_interrupt(caller: &Location<'_>) -> Error {
     log::error!("BUG: an area is made in interrupt context at {caller}");
-    Err(Error::InInterrupt)
+    Error::InInterrupt
 }
 
 /// Makes a mapped area known and its bytes accessible.

@@ -22,8 +22,8 @@
 
 use super::{
     area::{
-        AreaKind, BusyAreas, Chain, FreeAreas, InsertError, OwnedArea, TakeError, VmapArea,
-        iter_raw, link_before,
+        AreaKind, BLOCK_PAGES, Blocks, BusyAreas, Chain, DirtyBlocks, FreeAreas, InsertError,
+        OwnedArea, TakeError, VmapArea, iter_raw, link_before,
     },
     sync::{AtomicPtr, AtomicU64, Lock, Ordering, acquired, releases},
 };
@@ -41,6 +41,17 @@ pub struct Ranges {
     pub free: FreeAreas,
     /// Somebody's.
     pub busy: BusyAreas,
+    /// What `vm_map_ram` has of the busy ones.
+    pub blocks: Blocks,
+}
+
+/// What a purge has taken of an arena.
+#[derive(Debug)]
+pub struct Taken {
+    /// Areas that nobody uses, to be flushed and released.
+    pub areas: Chain,
+    /// Blocks that are in use, some pages of which are to be flushed.
+    pub dirty: DirtyBlocks,
 }
 
 /// A part of the address space. By itself in its cache lines: CPUs do not disturb each other by
@@ -237,9 +248,88 @@ impl Space {
         waiting > self.limit.load(Ordering::Relaxed)
     }
 
+    /// Gives out pages for `vm_map_ram` from the block of a CPU; `None` where that takes a new one.
+    #[inline]
+    pub fn take_slots(&self, cpu: usize, pages: u16) -> Option<VirtAddr> {
+        self.arenas.get(cpu)?.ranges.lock().blocks.take(pages)
+    }
+
+    /// Makes an area the block of the arena that it is from, with its first pages given out. Says
+    /// whether it is time for a purge.
+    pub fn add_block(&self, block: OwnedArea, pages: u16) -> bool {
+        let arena = self.home(&block);
+        let through = {
+            let mut ranges = arena.ranges.lock();
+            let Ranges { busy, blocks, .. } = &mut *ranges;
+            blocks.renew(busy, block, pages)
+        };
+        through && self.count_block(arena)
+    }
+
+    /// Whether a range lies in a block, among the pages that are given out.
+    #[inline]
+    pub fn is_of_block(&self, range: PageRange) -> bool {
+        self.arena_of(range.start()).is_some_and(|arena| {
+            let ranges = arena.ranges.lock();
+            ranges.blocks.holds(&ranges.busy, range)
+        })
+    }
+
+    /// Takes back pages of a block that have been unmapped, `dirty` of which were mapped. Says whether
+    /// it is time for a purge.
+    #[inline]
+    pub fn give_back_slots(&self, range: PageRange, dirty: u16) -> bool {
+        let Some(arena) = self.arena_of(range.start()) else {
+            return false;
+        };
+        let through = {
+            let mut ranges = arena.ranges.lock();
+            let Ranges { busy, blocks, .. } = &mut *ranges;
+            blocks.give_back(busy, range, dirty)
+        };
+        through && self.count_block(arena)
+    }
+
+    /// Counts a block that waits for the purge from now on.
+    #[cold]
+    fn count_block(&self, arena: &Arena) -> bool {
+        let pages = u64::from(BLOCK_PAGES);
+        let waiting = arena.lazy.pages.fetch_add(pages, Ordering::Relaxed) + pages;
+        waiting > self.limit.load(Ordering::Relaxed)
+    }
+
     /// Takes everything that waits for the purge, by arena.
-    pub fn take_waiting(&self) -> [Chain; MAX_CPUS] {
-        core::array::from_fn(|index| self.arenas[index].lazy.take_all())
+    pub fn take_waiting(&self) -> [Taken; MAX_CPUS] {
+        let mut taken = [const {
+            Taken {
+                areas: Chain::new(),
+                dirty: DirtyBlocks::NONE,
+            }
+        }; MAX_CPUS];
+        for (arena, taken) in self.arenas().iter().zip(&mut taken) {
+            taken.areas = arena.lazy.take_all();
+            let (dirty, through) = {
+                let mut ranges = arena.ranges.lock();
+                let Ranges { busy, blocks, .. } = &mut *ranges;
+                blocks.take_dirty(busy, &mut taken.areas)
+            };
+            taken.dirty = dirty;
+            if through > 0 {
+                let pages = through * u64::from(BLOCK_PAGES);
+                arena.lazy.pages.fetch_sub(pages, Ordering::Relaxed);
+            }
+        }
+        taken
+    }
+
+    /// Takes back the blocks of a purge whose flush is complete.
+    pub fn flushed(&self, taken: &mut [Taken; MAX_CPUS]) {
+        for (arena, taken) in self.arenas.iter().zip(taken) {
+            if !taken.dirty.is_empty() {
+                let dirty = core::mem::replace(&mut taken.dirty, DirtyBlocks::NONE);
+                arena.ranges.lock().blocks.flushed(dirty);
+            }
+        }
     }
 
     /// Makes the addresses of areas free that no TLB knows.

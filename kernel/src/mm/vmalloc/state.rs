@@ -1,7 +1,7 @@
 //! vmalloc space itself, and what can be asked of it.
 
 use super::{
-    area::{AreaKind, BusyAreas, FreeAreas, InsertError, VmapArea},
+    area::{AreaKind, Blocks, BusyAreas, FreeAreas, InsertError, VmapArea},
     space::{Arena, BASE, Ranges, Space, Waiting},
     sync::{AtomicPtr, AtomicU64, Lock},
 };
@@ -25,6 +25,7 @@ pub(super) static SPACE: Space = Space {
                 // SAFETY: `page_for_records` gives pages of the allocator that nobody takes back.
                 free: unsafe { FreeAreas::new(page_for_records) },
                 busy: BusyAreas::new(),
+                blocks: Blocks::new(),
             }),
             lazy: Waiting {
                 first: AtomicPtr::new(ptr::null_mut()),
@@ -61,9 +62,12 @@ pub fn init(cpus: usize) -> Result<(), OutOfMemory> {
 pub fn arena(index: usize) -> Option<PageRange> {
     let count = SPACE.arenas().len();
     let size = 1 << SPACE.shift.load(Ordering::Relaxed);
-    (index < count)
-        .then(|| PageRange::covering(BASE + index as u64 * size, size))
-        .flatten()
+    if index >= count {
+        return None;
+    }
+    let start = BASE + index as u64 * size;
+    let lacking = VMALLOC.start().max(start) - start;
+    PageRange::covering(start + lacking, size - lacking)
 }
 
 /// Pages of vmalloc space.

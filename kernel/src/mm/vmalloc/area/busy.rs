@@ -76,12 +76,22 @@ impl BusyAreas {
         if !right(area.info.get().kind) {
             return None;
         }
+        Some(self.take_out(area))
+    }
+
+    /// Takes an area out.
+    pub(super) fn take_out(&mut self, area: &'static VmapArea) -> OwnedArea {
         if self.is_latest(area.first.get()) {
             self.latest = None;
         }
         self.tree.remove(area);
         self.count -= 1;
-        Some(OwnedArea(area))
+        OwnedArea(area)
+    }
+
+    /// The tree.
+    pub(super) fn tree(&self) -> &Tree<Plain> {
+        &self.tree
     }
 
     /// The areas, lowest address first.
@@ -115,13 +125,5 @@ impl BusyAreas {
 impl fmt::Debug for BusyAreas {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.iter()).finish()
-    }
-}
-
-#[cfg(test)]
-impl BusyAreas {
-    /// The tree, for the tests that check its balance.
-    pub(super) fn tree(&self) -> &Tree<Plain> {
-        &self.tree
     }
 }

@@ -33,7 +33,7 @@ pub trait Pooled: Sized + 'static {
 ///
 /// Objects are handed out as `&'static`: pages never go back, so a reference that is kept too
 /// long is a mistake, but never a dangling one. The price is that a pool keeps its peak size:
-/// 51 records of [`VmapArea`](super::VmapArea) to a page. For the same reason a pool is not `Send`
+/// 42 records of [`VmapArea`](super::VmapArea) to a page. For the same reason a pool is not `Send`
 /// by itself; the container that lets no reference out can be.
 pub struct Pool<T: Pooled> {
     /// Unused objects.

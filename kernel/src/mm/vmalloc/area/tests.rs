@@ -1,9 +1,10 @@
 //! Tests of the areas: what they share, and the cases worth a name. `model` compares random
-//! sequences with a naive reference, `starved` takes the memory away, `others` tests what is not
-//! the free space.
+//! sequences with a naive reference, `starved` takes the memory away, `slots` tests the blocks of
+//! `vm_map_ram`, `others` what else is not the free space.
 
 mod model;
 mod others;
+mod slots;
 mod starved;
 
 use core::cell::Cell;

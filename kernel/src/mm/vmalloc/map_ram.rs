@@ -1,0 +1,171 @@
+//! `vm_map_ram`: mapping a few pages of one's own for a short time, at the least cost.
+//!
+//! Up to [`MAX_FROM_BLOCK`] pages get addresses from the block of this CPU's arena: a counter goes up,
+//! and no area is made. Unmapping them leaves them dirty; nothing is flushed before a block is dirty
+//! as a whole and purged with the areas that wait, or before somebody must be sure
+//! ([`vm_unmap_aliases`](super::vm_unmap_aliases)). The window "freed but not purged" is open for
+//! each of them until then. A block has no guard pages within it; its shadow knows what is mapped.
+
+use super::{
+    allocate::{map_frames, unmap_frames},
+    area::{AreaKind, BLOCK_PAGES},
+    purge,
+    reserve::{self, Error},
+    state::SPACE,
+};
+#[cfg(feature = "oracle")]
+use crate::event;
+use crate::{
+    arch::{cpu, record::span},
+    mm::{
+        debug_pagealloc, kasan, linear_map, page_table,
+        tlb::{Removed, flush_kernel_range},
+    },
+    task,
+};
+use core::panic::Location;
+use vmsa::{Attributes, Descriptor, Frame, Level, PAGE_SIZE, PageRange, VirtAddr};
+
+/// Pages that a block is asked for (VMAP_MAX_ALLOC in Linux on 64 bits); more get an area.
+pub const MAX_FROM_BLOCK: usize = 64;
+
+/// Maps `frames`, which stay the caller's, at adjacent addresses. To be taken down by
+/// [`vm_unmap_ram`], on any CPU, with as many pages.
+///
+/// # Errors
+/// [`Error`].
+#[track_caller]
+#[inline]
+pub fn vm_map_ram(frames: &[Frame]) -> Result<VirtAddr, Error> {
+    map_ram(frames, Location::caller())
+}
+
+fn map_ram(frames: &[Frame], caller: &'static Location<'static>) -> Result<VirtAddr, Error> {
+    let _span = span("vm_map_ram");
+    if frames.is_empty() || frames.len() > MAX_FROM_BLOCK {
+        return map_frames(frames, Attributes::KERNEL_DATA, AreaKind::MapRam, caller);
+    }
+    if task::current().in_interrupt() {
+        return Err(reserve::refuse_in_interrupt(caller));
+    }
+    let pages = frames.len() as u16;
+    // Which CPU this is may be out of date at once: any arena will do.
+    let cpu = cpu::id() as usize;
+    let start = match SPACE.take_slots(cpu, pages) {
+        Some(start) => start,
+        None => new_block(pages, caller)?,
+    };
+    // Addresses come from one block, whose last page is one of the address space's as well.
+    let range = PageRange::new(start, pages.into()).ok_or(Error::Invalid)?;
+    let mut frames = frames.iter();
+    let mapped = linear_map::kernel().apply_to_page_range(range, |leaf| {
+        let old = leaf.get();
+        if !old.is_none() {
+            return Err(page_table::Error::Occupied(leaf.va()));
+        }
+        let new = frames
+            .next()
+            .and_then(|frame| Descriptor::leaf(Level::L3, frame.start(), Attributes::KERNEL_DATA));
+        leaf.set(old, new.ok_or(page_table::Error::NotMapped(leaf.va()))?);
+        Ok(())
+    });
+    match mapped {
+        Ok(()) => {
+            kasan::unpoison(start, range.bytes());
+            Ok(start)
+        }
+        Err(page_table::Error::OutOfMemory) => {
+            // Never mapped; that they count as dirty loses them as any others.
+            give_back(range, pages);
+            Err(Error::OutOfMemory)
+        }
+        // Pages that were not given out are not mapped, and there is a frame for each.
+        Err(other) => unreachable!("mapping pages of a block: {other}"),
+    }
+}
+
+/// A new block, of which the first `pages` pages are given out.
+#[cold]
+#[inline(never)]
+fn new_block(pages: u16, caller: &'static Location<'static>) -> Result<VirtAddr, Error> {
+    let size = u64::from(BLOCK_PAGES) * PAGE_SIZE;
+    let kind = AreaKind::MapRamBlock;
+    let block = reserve::take(BLOCK_PAGES.into(), size, size, kind, caller)?;
+    let start = block.start();
+    if SPACE.add_block(block, pages) {
+        purge::purge_if_free();
+    }
+    Ok(start)
+}
+
+/// Unmaps `pages` pages that [`vm_map_ram`] mapped at `start`.
+///
+/// # Errors
+/// [`Error::NoArea`], after a report, where it has mapped nothing there; nothing has changed. Where it
+/// has mapped fewer pages, those are unmapped, and it is reported.
+#[track_caller]
+#[inline]
+pub fn vm_unmap_ram(start: VirtAddr, pages: usize) -> Result<(), Error> {
+    unmap_ram(start, pages, Location::caller())
+}
+
+fn unmap_ram(
+    start: VirtAddr,
+    pages: usize,
+    caller: &'static Location<'static>,
+) -> Result<(), Error> {
+    let _span = span("vm_unmap_ram");
+    if pages > MAX_FROM_BLOCK {
+        return unmap_frames(start);
+    }
+    let range = PageRange::new(start, pages as u64).filter(|range| range.pages() > 0);
+    let Some(range) = range.filter(|range| SPACE.is_of_block(*range)) else {
+        return Err(refused(start, pages, caller));
+    };
+    let mut unmapped = 0;
+    linear_map::kernel()
+        .apply_to_existing_page_range(range, |leaf| {
+            unmapped += u16::from(!leaf.take().is_none());
+            Ok(())
+        })
+        .unwrap_or_else(|error| unreachable!("a block is mapped by pages: {error}"));
+    if usize::from(unmapped) != pages {
+        refused(start, pages, caller);
+        if unmapped == 0 {
+            return Err(Error::NoArea(start));
+        }
+    }
+    kasan::poison(range);
+    if debug_pagealloc::is_on() {
+        flush_kernel_range(range, Removed::Leaves);
+    }
+    #[cfg(feature = "oracle")]
+    if !debug_pagealloc::is_on() {
+        event!(WindowOpened {
+            window: event::Window::LazyPurge,
+            range,
+        });
+    }
+    // Only now that the leaves are cleared: a purge that came before would not have flushed them.
+    give_back(range, unmapped);
+    Ok(())
+}
+
+/// Takes back pages of a block, of which `dirty` were mapped.
+#[inline]
+fn give_back(range: PageRange, dirty: u16) {
+    let full = SPACE.give_back_slots(range, dirty);
+    // In interrupt context somebody may be interrupted who has locks that a purge takes.
+    if full && !task::current().in_interrupt() {
+        purge::purge_if_free();
+    }
+}
+
+/// Says that so many pages are not mapped there.
+#[cold]
+fn refused(start: VirtAddr, pages: usize, caller: &Location<'_>) -> Error {
+    log::error!(
+        "BUG: vm_unmap_ram({start}, {pages}) at {caller}: vm_map_ram has not mapped that there"
+    );
+    Error::NoArea(start)
+}
