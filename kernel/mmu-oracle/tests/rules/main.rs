@@ -3,6 +3,7 @@
 
 mod hands;
 mod sections;
+mod spaces;
 mod stale;
 mod visible;
 mod whole;

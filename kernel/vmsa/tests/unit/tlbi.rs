@@ -3,7 +3,7 @@
 
 use crate::{config, virtual_address};
 use proptest::prelude::*;
-use vmsa::tlbi::{MAX_DVM_OPS, Operand, RangeOperand, cover, operand};
+use vmsa::tlbi::{MAX_DVM_OPS, Operand, RangeOperand, cover, cover_asid, operand};
 use vmsa::{Level, MAX_TLBI_RANGE_PAGES, Operation, PAGE_SIZE, PageRange, VirtAddr};
 
 /// Ranges of fewer pages (or entries) are also covered one by one in these tests.
@@ -307,5 +307,33 @@ proptest! {
         prop_assert_eq!(decoded.pages, u128::from(range.pages()));
         prop_assert_eq!(decoded.first_byte, u128::from(page.as_u64()));
         prop_assert_eq!(decoded.asid, u64::from(asid));
+    }
+}
+
+#[test]
+fn a_range_of_an_asid_is_covered_as_one_of_all_asids_is() {
+    let name = |operation: &Operation| operation.name().replace("vaa", "va");
+    for pages in [1, 2, 67, 511, 1 << 17] {
+        let range = PageRange::new(VirtAddr::literal(0x40_0000), pages).unwrap();
+        for (last_level_only, have_range) in
+            [(true, true), (true, false), (false, true), (false, false)]
+        {
+            let ttl = last_level_only.then_some(Level::L3);
+            let all: Vec<_> = cover(range, last_level_only, ttl, have_range).collect();
+            let of_one: Vec<_> =
+                cover_asid(range, 0x1234, last_level_only, ttl, have_range).collect();
+            if all == [Operation::Vmalle1is] {
+                assert_eq!(of_one, [Operation::Aside1is(Operand::asid_only(0x1234))]);
+                continue;
+            }
+            assert_eq!(
+                all.iter().map(name).collect::<Vec<_>>(),
+                of_one.iter().map(|op| op.name()).collect::<Vec<_>>()
+            );
+            for (all, one) in all.iter().zip(&of_one) {
+                let with_asid = all.operand_bits().unwrap() | 0x1234 << 48;
+                assert_eq!(one.operand_bits(), Some(with_asid));
+            }
+        }
     }
 }
