@@ -21,6 +21,7 @@ pub mod debug_pagealloc;
 pub mod dump;
 #[cfg(target_os = "none")]
 pub mod explain;
+pub mod flush_cost;
 #[cfg(all(feature = "oracle", target_os = "none"))]
 mod gallery_ktests;
 #[cfg(target_os = "none")]

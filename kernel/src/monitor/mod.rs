@@ -14,6 +14,7 @@ mod crash;
 mod ktests;
 mod line;
 mod memory;
+mod programs;
 mod state;
 mod stress;
 mod tables;
@@ -28,7 +29,7 @@ use command::{Command, List, command, refuse};
 use core::fmt;
 
 /// Every command, as `help` lists them.
-const COMMANDS: [Command; 23] = [
+const COMMANDS: [Command; 25] = [
     command("help", "", &[], "lists the commands", help),
     command(
         "tour",
@@ -120,6 +121,20 @@ const COMMANDS: [Command; 23] = [
         &[],
         "what was counted since reset",
         state::stats,
+    ),
+    command(
+        "asids",
+        "[NUMBER|all]",
+        &["all"],
+        "ASIDs, faults and gathers; gives out no more than so many ASIDs from now on",
+        programs::asids,
+    ),
+    command(
+        "flushcost",
+        "[operation=N] [walk=N] [live=N]",
+        &["operation=", "walk=", "live="],
+        "Linux's rule for TLB flushes of a program, against a model of what they cost",
+        programs::flush_cost,
     ),
     command(
         "vmalloc",

@@ -11,12 +11,13 @@ use super::super::{
 use crate::{
     arch::fixup,
     mm::{
+        address_space::{Access, AddressSpace, InUse, Protection},
         kasan,
         lazy::{self, Backend, Model, lazy_mmu_mode_disable, lazy_mmu_mode_enable},
         linear_map::{self, set_direct_map_valid},
         page_alloc, page_table,
         set_memory::{set_memory_ro, set_memory_rw},
-        vmalloc,
+        vmalloc, zap_cost,
     },
     oracle::{self, Rule},
 };
@@ -67,7 +68,7 @@ impl Least {
 }
 
 /// Every chain, in the order of the threads.
-pub(super) const CHAINS: [Chain; 5] = [
+pub(super) const CHAINS: [Chain; 6] = [
     // Thread 000. One pair before the new page is written, one at the end of the section.
     Chain {
         name: "alloc",
@@ -75,6 +76,20 @@ pub(super) const CHAINS: [Chain; 5] = [
         run: alloc,
         units: |_| 0,
         least: |_| Least::pairs(2),
+    },
+    // Thread 000, in its own words. A flush of the pages, two batches, and two bulk frees.
+    Chain {
+        name: "zap",
+        prepare: prepare_zap,
+        run: zap,
+        units: |_| ZAPPED as usize,
+        least: |pages| {
+            let least = zap_cost::least(pages, lazy::ets2());
+            Least {
+                dsb: least.dsb,
+                isb: least.isb,
+            }
+        },
     },
     // Thread 001. Three flushes (the purged area, its shadow, the area made read-only), and one for
     // each shadow page that leaves the linear map; each is DSB ISHST, TLBI, DSB ISH, ISB.
@@ -121,6 +136,8 @@ pub(super) struct Run {
     area: Option<VirtAddr>,
     /// Shadow pages that the run freed.
     shadow_pages: usize,
+    /// An address space with pages in it.
+    program: Option<InUse>,
 }
 
 impl Run {
@@ -130,6 +147,7 @@ impl Run {
             allocated: None,
             area: None,
             shadow_pages: 0,
+            program: None,
         })
     }
 
@@ -202,6 +220,35 @@ fn alloc(run: &mut Run) -> Result<usize, Trouble> {
         + (0..LEAVES)
             .map(|n| write_faults(run.scratch.va(n)))
             .sum::<usize>())
+}
+
+/// Pages of a program that are unmapped: two batches are asked for.
+const ZAPPED: u64 = 600;
+
+/// Where they are.
+fn zapped() -> Result<PageRange, Trouble> {
+    PageRange::new(VirtAddr::literal(0x4000_0000), ZAPPED).ok_or_else(|| failed("no such range"))
+}
+
+fn prepare_zap() -> Result<Run, Trouble> {
+    let mut run = Run::new()?;
+    let space = AddressSpace::create().map_err(failed)?;
+    let data = Protection::READ | Protection::WRITE;
+    space.map(zapped()?, data).map_err(failed)?;
+    let used = space.use_here();
+    for page in zapped()?.pages_iter() {
+        space.handle_fault(page, Access::Write).map_err(failed)?;
+    }
+    run.program = Some(used);
+    Ok(run)
+}
+
+/// The chain of the scene `zap`.
+fn zap(run: &mut Run) -> Result<usize, Trouble> {
+    let program = run.program.as_ref();
+    let program = program.ok_or_else(|| failed("no program was prepared"))?;
+    program.space().zap(zapped()?).map_err(failed)?;
+    Ok(0)
 }
 
 /// Enough for whole spans of 32 KiB, wherever the area lies.
