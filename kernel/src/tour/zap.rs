@@ -228,7 +228,9 @@ fn zapped(pages: usize, look: impl FnOnce(&[Event])) -> Result<(), Trouble> {
     drop(used);
     result?;
     ensure!(
-        space.leaf(range.start()).is_none_or(|leaf| leaf.is_none()),
+        space
+            .leaf(range.start())
+            .is_none_or(vmsa::Descriptor::is_none),
         "the first page is still mapped"
     );
     Ok(())

@@ -20,7 +20,7 @@ pub enum Answer {
 }
 
 /// Words of memory for an oracle: more than a litmus test needs.
-const WORDS: usize = 1 << 15;
+const WORDS: usize = Memory::words_for(64);
 
 /// The runs of a test, ready to be judged.
 #[derive(Debug)]

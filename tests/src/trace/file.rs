@@ -242,7 +242,7 @@ pub mod tests {
     fn a_malformed_record_is_named() {
         let mut bytes = two();
         bytes[HEADER_BYTES + RECORD_BYTES + 13] = 99;
-        let why = "t: record 2, at byte 96: unknown kind of record 99; known: 1 to 26, 254, 255";
+        let why = "t: record 2, at byte 96: unknown kind of record 99; known: 1 to 27, 254, 255";
         assert_eq!(refused(&bytes), why);
     }
 

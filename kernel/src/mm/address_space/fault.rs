@@ -98,9 +98,7 @@ impl AddressSpace {
             return Err(FaultError::NotAllowed(protection));
         }
         let va = va.align_down(PAGE_SIZE);
-        let old = tables
-            .leaf(va)
-            .map_or(Descriptor::INVALID, |entry| entry.load());
+        let old = tables.leaf(va).map_or(Descriptor::INVALID, Entry::load);
         let read_only = old.attributes().contains(Attributes::AP_READ_ONLY);
         if old.is_none() {
             return bring_zeroes(tables, va, protection);

@@ -17,9 +17,9 @@ fn pages(first: u64, count: u64) -> PageRange {
 /// Where an access of a program would go, by the tables of this CPU; `None` if it would fault.
 fn translate(va: VirtAddr, access: Access) -> Option<PhysAddr> {
     let par: u64;
+    let _masked = crate::arch::cpu::mask_interrupts();
     // SAFETY: an address translation instruction accesses no memory but the tables; the ISB makes
     // its result readable. Nobody else uses PAR_EL1 while interrupts are masked.
-    let _masked = crate::arch::cpu::mask_interrupts();
     unsafe {
         match access {
             Access::Read | Access::Execute => asm!(

@@ -102,7 +102,7 @@ kernel_test! { "gather", no_page_for_a_batch_is_an_ordinary_event, {
             check_eq!(after.flushes - before.flushes, 1 + u64::from(failed));
             check_eq!(warning::count(), warned);
             for page in range.pages_iter() {
-                check!(space.leaf(page).is_none_or(|leaf| leaf.is_none()));
+                check!(space.leaf(page).is_none_or(vmsa::Descriptor::is_none));
             }
             Ok(())
         })?;
