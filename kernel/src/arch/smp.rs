@@ -53,6 +53,9 @@ pub fn present() -> usize {
     MACHINE.get().map_or(1, |machine| machine.count)
 }
 
+/// Seconds for a CPU to come up. An emulated one is a thread of a host that may have more to do.
+const PATIENCE: u64 = 20;
+
 /// Why a CPU was not started. Shown, it is the end of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StartError {
@@ -66,7 +69,7 @@ pub enum StartError {
     NoPsci,
     /// PSCI refused.
     Psci(PsciError),
-    /// PSCI turned it on, but nothing was heard of it for a second.
+    /// PSCI turned it on, but nothing was heard of it for [`PATIENCE`] seconds.
     Silent,
 }
 
@@ -78,7 +81,7 @@ impl fmt::Display for StartError {
             Self::Started => f.write_str("it has been started already"),
             Self::NoPsci => f.write_str("the device tree names no PSCI"),
             Self::Psci(error) => write!(f, "PSCI CPU_ON: {error}"),
-            Self::Silent => f.write_str("turned on, but not heard of for a second"),
+            Self::Silent => write!(f, "turned on, but not heard of for {PATIENCE} seconds"),
         }
     }
 }
@@ -139,7 +142,7 @@ pub unsafe fn start(
         STARTED[cpu].store(false, Ordering::Relaxed);
         StartError::Psci(error)
     })?;
-    let limit = time::now() + time::frequency();
+    let limit = time::now() + PATIENCE * time::frequency();
     while !cpu::per_cpu(cpu).is_some_and(cpu::PerCpu::is_online) {
         if time::now() > limit {
             return Err(StartError::Silent);
