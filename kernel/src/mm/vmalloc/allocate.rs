@@ -14,7 +14,7 @@ use crate::{
     mm::{
         debug_pagealloc, kasan, lazy,
         linear_map::{self, Linear},
-        page_alloc::{self, OutOfMemory},
+        page_alloc::{self, OutOfMemory, PageList},
         page_table::{self, PageTable},
         tlb::{Flush, Removed, flush_kernel_range},
     },
@@ -184,23 +184,19 @@ pub(super) fn take_down(area: OwnedArea) {
         }
         return;
     }
-    let mut list = page_alloc::empty_list();
+    let mut list = PageList::EMPTY;
     unmap(&area, |frame| {
         if planted(Bug::FrameFreedEarly) {
             let _ = page_alloc::free(frame, 0);
             return;
         }
-        if let Some(list) = &mut list {
-            // A page that is not the area's own is reported, and left alone.
-            let _ = page_alloc::give_up(list, frame);
-        }
+        // A page that is not the area's own is reported, and left alone.
+        let _ = page_alloc::give_up(&mut list, frame);
     });
     // First the area waits, then its pages are free: whoever gets one and wants no other translation
     // of it (`set_memory_ro`) purges, and has to find the area.
     let full = purge::push(area);
-    if let Some(list) = list {
-        page_alloc::free_list(list);
-    }
+    page_alloc::free_list(list);
     if full {
         purge::purge_if_free();
     }
