@@ -1,13 +1,13 @@
 //! The cache sequence: what was written as data is executed only after it has been seen to.
 //!
 //! Instruction caches need not see stores (DDI 0487, B2.7.4.2): what is in memory may be in a data
-//! cache alone, and what was there before in an instruction cache still. The sequence: clean the data
-//! to the point of unification (DC CVAU), wait (DSB), invalidate the instructions (IC), wait (DSB),
-//! and have the CPU that executes fetch anew (a context synchronisation event). CTR_EL0 says what of
-//! it a CPU can do without; the two DSBs and the last step are for all.
+//! cache alone, and what was there before in an instruction cache still. The sequence: clean the
+//! data to the point of unification (DC CVAU), wait (DSB), invalidate the instructions (IC), wait
+//! (DSB), and have the CPU that executes fetch anew (a context synchronisation event). CTR_EL0 says
+//! what of it a CPU can do without; a DSB and the last step are for all.
 //!
-//! QEMU shows nothing of a sequence that is missing, so each instruction is told, and tests look for
-//! them in the recording.
+//! QEMU shows nothing of a sequence that is missing, so each instruction is told, and tests look
+//! for them in the recording.
 
 use crate::trace::CacheOp;
 use vmsa::{PAGE_SIZE, VirtAddr};
@@ -51,15 +51,15 @@ impl CacheType {
         }
     }
 
-    /// The cache maintenance that a page at `page` needs between the stores and the fetch: what comes
-    /// before the first DSB.
+    /// The cache maintenance that a page at `page` needs between the stores and the fetch: what
+    /// comes before the first DSB.
     pub fn cleans(self, page: VirtAddr) -> impl Iterator<Item = CacheOp> {
         let needed = if self.data_coherent { 0 } else { PAGE_SIZE };
         lines(page, needed, self.data_line).map(CacheOp::DcCvau)
     }
 
-    /// What comes between the first DSB and the second, which waits for it. `page` may be any address of
-    /// the frame.
+    /// What comes between the first DSB and the second, which waits for it. `page` may be any
+    /// address of the frame.
     pub fn invalidates(self, page: VirtAddr) -> impl Iterator<Item = CacheOp> {
         let all = !self.instructions_coherent && !self.physically_indexed;
         let by_line = !self.instructions_coherent && self.physically_indexed;
@@ -101,8 +101,8 @@ mod machine {
     ///
     /// Its address is mapped, and may be read.
     unsafe fn issue(op: CacheOp) {
-        // SAFETY: cleaning a line changes no data, what is invalidated is fetched anew, and the caller
-        // vouches that neither faults.
+        // SAFETY: cleaning a line changes no data, what is invalidated is fetched anew, and the
+        // caller vouches that neither faults.
         unsafe {
             match op {
                 CacheOp::DcCvau(va) => asm!("dc cvau, {}", in(reg) va.as_u64(), options(nostack)),
@@ -113,13 +113,14 @@ mod machine {
         emit(Kind::Cache(op));
     }
 
-    /// Makes the instructions that were stored in a frame the ones that every CPU fetches from it, but for
-    /// the last step: each CPU that executes them needs a context synchronisation event after this. For
-    /// EL0 the ERET that takes it there is one (`el0.s`). `page` is any address at which the frame is
-    /// mapped and may be read: its address in the linear map.
+    /// Makes the instructions that were stored in a frame the ones that every CPU fetches from it,
+    /// but for the last step: each CPU that executes them needs a context synchronisation event
+    /// after this. For EL0 the ERET that takes it there is one (`el0.s`). `page` is any address at
+    /// which the frame is mapped and may be read: its address in the linear map.
     ///
-    /// Call it before an entry is stored that lets anyone execute the frame, as Linux does in `set_pte`
-    /// (`__sync_icache_dcache`): until then no CPU can have fetched from it at that address.
+    /// Call it before an entry is stored that lets anyone execute the frame, as Linux does in
+    /// `set_pte` (`__sync_icache_dcache`): until then no CPU can have fetched from it at that
+    /// address.
     ///
     /// # Safety
     ///
@@ -131,9 +132,9 @@ mod machine {
         let caches = cache_type();
         // SAFETY: the caller's promise, for all of the page.
         caches.cleans(page).for_each(|op| unsafe { issue(op) });
-        // The lines are clean, or, where nothing had to be cleaned, the stores themselves have come to where
-        // instructions are fetched from, before anything is invalidated. Not only ISHST: a DC is no store
-        // (B2.7.4.2 asks for a DSB that orders cache maintenance).
+        // The lines are clean, or, where nothing had to be cleaned, the stores themselves have come
+        // to where instructions are fetched from, before anything is invalidated. Not only ISHST: a
+        // DC is no store (B2.7.4.2 asks for a DSB that orders cache maintenance).
         barrier::dsb_ish();
         let mut invalidated = false;
         for op in caches.invalidates(page) {
@@ -142,13 +143,14 @@ mod machine {
             unsafe { issue(op) };
         }
         if invalidated {
-            // An IC is complete, for every CPU of the domain, after a DSB of the one that issued it.
+            // An IC is complete, for every CPU of the domain, after a DSB of the one that issued
+            // it.
             barrier::dsb_ish();
         }
     }
 
-    /// As [`publish`], for this CPU to execute at once: it ends in an ISB of its own. Another CPU needs one
-    /// as well.
+    /// As [`publish`], for this CPU to execute at once: it ends in an ISB of its own. Another CPU
+    /// needs one as well.
     ///
     /// # Safety
     ///

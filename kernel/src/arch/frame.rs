@@ -68,8 +68,8 @@ impl ExceptionFrame {
     /// Where in the frame its frame record is.
     pub(super) const RECORD: usize = offset_of!(Self, record);
 
-    /// What EL0 has that begins at `pc`, with its stack at `sp`: every other register is 0, and so is
-    /// PSTATE (EL0 in AArch64, nothing masked, no condition, DIT and the like off; DDI 0487,
+    /// What EL0 has that begins at `pc`, with its stack at `sp`: every other register is 0, and so
+    /// is PSTATE (EL0 in AArch64, nothing masked, no condition, DIT and the like off; DDI 0487,
     /// C5.2.19).
     #[must_use]
     pub fn el0(pc: VirtAddr, sp: VirtAddr) -> Self {

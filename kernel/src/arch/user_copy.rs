@@ -1,10 +1,10 @@
 //! Copies between the kernel's memory and the lower half, as EL0 could have made them.
 //!
 //! They are made of unprivileged loads and stores (LDTR, STTR; DDI 0487, C3.2.6): EL1 executes them
-//! with the rights of EL0. So a pointer that a program gives can't reach what the program could not,
-//! whatever was checked before; and PSTATE.PAN need never be cleared. A fault ends the copy through
-//! a fixup: whoever called is in an ordinary task, and may do about it what can't be done in a
-//! handler.
+//! with the rights of EL0. So a pointer that a program gives can't reach what the program could
+//! not, whatever was checked before; and PSTATE.PAN need never be cleared. A fault ends the copy
+//! through a fixup: whoever called is in an ordinary task, and may do about it what can't be done
+//! in a handler.
 
 use vmsa::VirtAddr;
 
@@ -95,15 +95,16 @@ mod machine {
         }
     }
 
-    /// A copy by words, then bytes. The instruction that may fault is named twice, in each of the two
-    /// loops; both go on at label 9 if it does, with the pointers and the rest as they were.
+    /// A copy by words, then bytes. The instruction that may fault is named twice, in each of the
+    /// two loops; both go on at label 9 if it does, with the pointers and the rest as they were.
     macro_rules! copy {
         ($to:expr, $from:expr, $length:expr,
          $load:literal, $store:literal, $load_byte:literal, $store_byte:literal, $fault:literal) => {{
             let length: usize = $length;
             let (left, esr, far): (usize, u64, u64);
-            // SAFETY: the kernel's side is a slice of that length; the other side is accessed with the
-            // rights of EL0, and is not memory that Rust knows of. No `readonly`: hooks hear of faults.
+            // SAFETY: the kernel's side is a slice of that length; the other side is accessed with
+            // the rights of EL0, and is not memory that Rust knows of. No `readonly`: hooks hear of
+            // faults.
             unsafe {
                 asm!(
                     "mov x1, xzr",
@@ -140,7 +141,8 @@ mod machine {
         }};
     }
 
-    /// Copies from the lower half. `to` and `from` are equally long; what was not copied stays as it was.
+    /// Copies from the lower half. `to` and `from` are equally long; what was not copied stays as
+    /// it was.
     ///
     /// # Errors
     /// The fault that ended it.

@@ -12,8 +12,8 @@ use crate::{
 /// The names of the cases.
 pub(super) const CASES: &[&str] = Case::NAMES;
 
-/// `user [CASE]`. It passes if the case ends as it must: a program that misbehaves is to be stopped, for
-/// what it did and nothing else.
+/// `user [CASE]`. It passes if the case ends as it must: a program that misbehaves is to be
+/// stopped, for what it did and nothing else.
 pub(super) fn user(arguments: &[&str]) -> Result<(), Failed> {
     let case = match arguments {
         [] => Case::Normal,

@@ -1,9 +1,9 @@
 //! To and from the memory of the running program.
 //!
 //! A copy that faults is ended by its fixup (`arch/user_copy.rs`); here the address space is asked
-//! about the fault, as it is about one of EL0, and the copy goes on where it stopped. So demand-zero
-//! pages and copies on write work for the kernel's accesses as they do for the program's, and both are
-//! dealt with in an ordinary task: no handler has to allocate.
+//! about the fault, as it is about one of EL0, and the copy goes on where it stopped. So
+//! demand-zero pages and copies on write work for the kernel's accesses as they do for the
+//! program's, and both are dealt with in an ordinary task: no handler has to allocate.
 
 use super::outcome::{BadPointer, Refusal};
 use crate::{
@@ -98,8 +98,8 @@ fn by_pages(
                 continue;
             }
             Err(Stopped { done, fault }) => {
-                // A page, a copy of it, a walk that missed the store of either: more is a mistake of
-                // the kernel's, which is not to hang for it.
+                // A page, a copy of it, a walk that missed the store of either: more is a mistake
+                // of the kernel's, which is not to hang for it.
                 tries = if done == 0 { tries + 1 } else { 0 };
                 assert!(tries < MOST_TRIES, "{fault:?} comes again and again");
                 resolve(space, &fault, access).map_err(|refusal| BadPointer {
@@ -109,10 +109,10 @@ fn by_pages(
                 done
             }
         };
-        // EL0 would try again through ERET, fault once more if the walk has not seen the store, and be
-        // none the worse. An access of the kernel's is tried again right here, and its fault would be
-        // warned of as spurious, so it gets what makes an entry good (1-I2V-DSB.ISHST+ISB: Forbidden,
-        // and Allowed without either, where there is no FEAT_ETS2).
+        // EL0 would try again through ERET, fault once more if the walk has not seen the store, and
+        // be none the worse. An access of the kernel's is tried again right here, and its fault
+        // would be warned of as spurious, so it gets what makes an entry good (1-I2V-DSB.ISHST+ISB:
+        // Forbidden, and Allowed without either, where there is no FEAT_ETS2).
         barrier::dsb_ishst();
         barrier::isb();
         (_, rest) = rest

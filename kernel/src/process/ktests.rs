@@ -38,9 +38,9 @@ use vmsa::{
 const RW: Protection = Protection::READ.union(Protection::WRITE);
 const RX: Protection = Protection::READ.union(Protection::EXECUTE);
 
-/// Runs a test that leaves everything in use as it found it. The heap, and the pools of each CPU, grow
-/// when they are first used, and on which CPU a program runs is up to the scheduler; what is lost
-/// is lost every time. So it is run until once nothing more is in use than before.
+/// Runs a test that leaves everything in use as it found it. The heap, and the pools of each CPU,
+/// grow when they are first used, and on which CPU a program runs is up to the scheduler; what is
+/// lost is lost every time. So it is run until once nothing more is in use than before.
 fn gives_back(test: impl Fn() -> TestResult) -> TestResult {
     const ROUNDS: usize = 6;
     let now = || (Usage::now(), heap::stats().0, address_space::count());
@@ -95,7 +95,8 @@ cases! {
     a_program_that_does_nothing_wrong_ends_by_itself: Normal [];
     a_wild_read_is_stopped: WildRead [
         "(wild-read, ", "stopped: read of an address at which nothing is mapped",
-        "in 0000000000400000-0000000000402fff r-x", "DABT (lower EL), level 0 translation fault, read",
+        "in 0000000000400000-0000000000402fff r-x",
+        "DABT (lower EL), level 0 translation fault, read",
         "address 0000123456789008: nothing is mapped there",
         "TTBR0_EL1: 4k pages", "level 0 [ 36]", "x29: ",
     ];
@@ -109,7 +110,8 @@ cases! {
         "write to memory that does not permit it", "level 3 permission fault, write", "EL0 r-x",
     ];
     execution_of_data_is_stopped: ExecuteData [
-        "jump to memory that does not permit it", "IABT (lower EL), level 3 permission fault", "EL0 rw-",
+        "jump to memory that does not permit it",
+        "IABT (lower EL), level 3 permission fault", "EL0 rw-",
     ];
     a_stack_overflow_is_stopped: StackOverflow [
         "write to an address at which nothing is mapped", "in the guard page below the stack",
@@ -133,17 +135,20 @@ cases! {
         "given to a system call: memory that does not permit it", "r-x",
     ];
     a_read_of_the_kernel_is_stopped: KernelRead [
-        "read of an address that is not in the lower half", "address ffff000040200000: in the kernel's half",
+        "read of an address that is not in the lower half",
+        "address ffff000040200000: in the kernel's half",
     ];
     a_jump_into_the_kernel_is_stopped: KernelJump [
-        "jump to an address that is not in the lower half", "PC ffff800040210000: in the kernel's half",
+        "jump to an address that is not in the lower half",
+        "PC ffff800040210000: in the kernel's half",
         "no instruction can be read there",
     ];
     a_privileged_instruction_is_stopped: Privileged [
         "stopped: undefined instruction", ", MRS or MSR", "Unknown/Uncategorized",
     ];
     cache_maintenance_is_stopped: CacheMaintenance [
-        "stopped: instruction that EL0 is not granted", ", a system instruction", "MSR/MRS (AArch64)",
+        "stopped: instruction that EL0 is not granted",
+        ", a system instruction", "MSR/MRS (AArch64)",
     ];
     an_undefined_instruction_is_stopped: Undefined ["instruction 00000007, UDF"];
     a_breakpoint_is_stopped: Breakpoint ["stopped: breakpoint 42", "BRK (AArch64)"];
@@ -208,7 +213,8 @@ fn is_of_failure(outcome: &Outcome) -> bool {
 }
 
 kernel_test! { "user", a_program_without_memory_is_stopped, {
-    // The first allocation fails, then the second, until none is left that the program's task needs.
+    // The first allocation fails, then the second, until none is left that the program's task
+    // needs.
     let mut ended = Vec::new();
     loop {
         let (report, outcome) = logged(|| failing(Case::BadChild, ended.len() as u64));
@@ -259,7 +265,9 @@ kernel_test! { "user", a_program_that_can_not_be_started_is_an_error, { gives_ba
 kernel_test! { "user", a_program_has_the_time_that_it_is_given, {
     for limit in [30, 90] {
         let start = time::now();
-        let (_, outcome) = logged(|| program::start(Case::EndlessLoop, limit).map(super::running::Running::join));
+        let (_, outcome) = logged(|| {
+            program::start(Case::EndlessLoop, limit).map(super::running::Running::join)
+        });
         let took = (time::now() - start) * 1000 / time::frequency();
         check_eq!(must!(outcome), Outcome::Stopped(Reason::TimeLimit));
         check!(took >= limit);
@@ -311,7 +319,9 @@ fn user(address: VirtAddr, length: u64) -> Result<UserRange, Failure> {
 
 kernel_test! { "user", copies_bring_pages_in_and_cross_their_ends, { in_space(|space, start| {
     let text: Vec<u8> = (0..=255).cycle().take(6000).collect();
-    for (offset, length) in [(0, 1), (1, 7), (0, 6000), (4093, 3), (4090, 17), (4088, 8), (777, 6000), (5, 0)] {
+    let short = [(0, 1), (1, 7), (4093, 3), (4090, 17), (4088, 8), (5, 0)];
+    let long = [(0, 6000), (777, 6000)];
+    for (offset, length) in short.into_iter().chain(long) {
         let at = user(start + offset, length as u64)?;
         must!(to_user(space, at, &text[..length]));
         let mut back = alloc::vec![0xee; length];
@@ -331,7 +341,11 @@ kernel_test! { "user", copies_bring_pages_in_and_cross_their_ends, { in_space(|s
 kernel_test! { "user", a_copy_ends_where_the_memory_does, { in_space(|space, start| {
     let end = start + 2 * PAGE_SIZE;
     let mut bytes = [1; 32];
-    let nothing = |address: VirtAddr| Err(BadPointer { address: address.as_u64(), refusal: Refusal::NotMapped });
+    let refused = |address: VirtAddr, refusal| {
+        let address = address.as_u64();
+        Err(BadPointer { address, refusal })
+    };
+    let nothing = |address| refused(address, Refusal::NotMapped);
     must!(to_user(space, user(end - 20, 20)?, &[9; 20]));
     check_eq!(from_user(space, &mut bytes, user(end - 20, 32)?), nothing(end));
     // What there is was copied, the rest left.
@@ -346,9 +360,8 @@ kernel_test! { "user", a_copy_ends_where_the_memory_does, { in_space(|space, sta
     crate::arch::barrier::isb();
     must!(from_user(space, &mut bytes, user(second.start(), 32)?));
     for length in [1, 32] {
-        let refused = to_user(space, user(second.start(), length)?, &[5; 32][..length as usize]);
-        let expected = BadPointer { address: second.start().as_u64(), refusal: Refusal::NotPermitted };
-        check_eq!(refused, Err(expected));
+        let result = to_user(space, user(second.start(), length)?, &[5; 32][..length as usize]);
+        check_eq!(result, refused(second.start(), Refusal::NotPermitted));
     }
     Ok(())
 }) } }
@@ -356,10 +369,11 @@ kernel_test! { "user", a_copy_ends_where_the_memory_does, { in_space(|space, sta
 kernel_test! { "user", a_copy_is_made_with_the_rights_of_the_program, { in_space(|_, start| {
     // Nothing is brought in: the copies of arch alone.
     let mut bytes = [0; 16];
-    let stopped = copy_in(&mut bytes, user(start, 16)?).err().ok_or(trouble("nothing is there yet"))?;
+    let nothing = trouble("nothing is there yet");
+    let stopped = copy_in(&mut bytes, user(start, 16)?).err().ok_or(nothing)?;
     check!(stopped.done == 0 && stopped.fault.is_translation_fault());
     check_eq!(stopped.fault.address(), Some(start));
-    let stopped = copy_out(user(start + 4, 3)?, &bytes[..3]).err().ok_or(trouble("nothing is there yet"))?;
+    let stopped = copy_out(user(start + 4, 3)?, &bytes[..3]).err().ok_or(nothing)?;
     check!(stopped.done == 0 && stopped.fault.is_write());
     Ok(())
 }) } }
@@ -368,7 +382,8 @@ kernel_test! { "user", strings_end_at_their_zero, { in_space(|space, start| {
     let end = start + 2 * PAGE_SIZE;
     let mut text = [0; 64];
     must!(to_user(space, user(start + PAGE_SIZE - 3, 8)?, b"abcdefg\0"));
-    check_eq!(string_from_user(space, &mut text, (start + PAGE_SIZE - 3).as_u64()), Ok(&b"abcdefg"[..]));
+    let across = (start + PAGE_SIZE - 3).as_u64();
+    check_eq!(string_from_user(space, &mut text, across), Ok(&b"abcdefg"[..]));
     // At the very end of the memory: nothing behind it is looked at.
     must!(to_user(space, user(end - 4, 4)?, b"end\0"));
     check_eq!(string_from_user(space, &mut text, (end - 4).as_u64()), Ok(&b"end"[..]));
@@ -426,7 +441,8 @@ kernel_test! { "user", registers_go_to_el0_and_come_back, { in_space(|space, sta
     check_eq!(frame.elr(), start.as_u64());
     let task = cpu::current_task_ptr();
     let exit = {
-        // An exception of EL1 leaves something there, and none must come until EL0 has looked at it.
+        // An exception of EL1 leaves something there, and none must come until EL0 has looked at
+        // it.
         let _masked = cpu::mask_interrupts();
         // SAFETY: the kernel has no use for the register but in its vectors.
         unsafe { core::arch::asm!("msr tpidrro_el0, {}", in(reg) 0x5a5a_u64) };
@@ -453,8 +469,8 @@ kernel_test! { "user", code_is_published_before_it_can_be_executed, { in_space(|
     let (events, result) = recorded(|| space.protect(page, RX))?;
     must!(result);
     published(space, start, &events)?;
-    // A page that comes when it is first fetched from holds zeros, and the instruction caches may hold
-    // what was in its frame before.
+    // A page that comes when it is first fetched from holds zeros, and the instruction caches may
+    // hold what was in its frame before.
     let page = PageRange::new(start + PAGE_SIZE, 1).ok_or(trouble("the second page"))?;
     must!(space.protect(page, RX));
     let access = address_space::Access::Execute;
@@ -463,8 +479,8 @@ kernel_test! { "user", code_is_published_before_it_can_be_executed, { in_space(|
     published(space, page.start(), &events)
 }) } }
 
-/// In what was recorded, the leaf of `va` became executable for EL0 once, behind the whole sequence for its
-/// frame.
+/// In what was recorded, the leaf of `va` became executable for EL0 once, behind the whole sequence
+/// for its frame.
 fn published(space: &AddressSpace, va: VirtAddr, events: &[crate::trace::Event]) -> TestResult {
     let opens = |event: &crate::trace::Event| {
         matches!(event.kind, Kind::Store { va: at, new, .. }
@@ -500,7 +516,8 @@ kernel_test! { "user", system_calls_have_the_numbers_of_the_table, {
     Ok(())
 } }
 
-/// The oracle is told where a task goes to EL0: a section that is open there is one that nobody will close.
+/// The oracle is told where a task goes to EL0: a section that is open there is one that nobody
+/// will close.
 #[cfg(feature = "oracle")]
 mod told {
     use super::*;

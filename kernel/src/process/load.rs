@@ -55,8 +55,8 @@ pub enum Error {
     OtherMachine,
     /// It has more segments than [`MAX_SEGMENTS`].
     TooManySegments,
-    /// The segment of that number, from 0, is not where a program can be, or longer in the file than in
-    /// memory.
+    /// The segment of that number, from 0, is not where a program can be, or longer in the file
+    /// than in memory.
     Place(usize),
     /// The segment of that number would be on a page of another.
     Overlap(usize),

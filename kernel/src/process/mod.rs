@@ -1,8 +1,8 @@
 //! Programs: an address space, a task that runs EL0 in it, and what becomes of both.
 //!
 //! A floor of its own, above `mm/` and `task/`: it puts an address space and a task together, and
-//! neither of the two may know of the other. `monitor/` starts programs; nothing below knows that there are
-//! any. The files, from the lowest up:
+//! neither of the two may know of the other. `monitor/` starts programs; nothing below knows that
+//! there are any. The files, from the lowest up:
 //!
 //! | file | what |
 //! |---|---|
@@ -16,8 +16,8 @@
 //! | `cases` | what each case of the program must come to |
 //!
 //! A task is in its program all its life: `Program::run` is a loop around `arch::el0::run`. So
-//! a program is stopped by leaving the loop, and what it had goes back by being dropped; there is no
-//! handler to get out of, and no list from which a program would have to be taken.
+//! a program is stopped by leaving the loop, and what it had goes back by being dropped; there is
+//! no handler to get out of, and no list from which a program would have to be taken.
 
 #[path = "../../user/src/abi.rs"]
 pub mod abi;

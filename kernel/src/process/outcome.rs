@@ -51,8 +51,8 @@ pub enum Reason {
     Access(Access, Refusal),
     /// It executed what is no instruction, or none of EL0's.
     Undefined,
-    /// It executed an instruction that SCTLR_EL1 or another register does not grant EL0: a trapped MSR,
-    /// MRS, DC, IC, WFI.
+    /// It executed an instruction that SCTLR_EL1 or another register does not grant EL0: a trapped
+    /// MSR, MRS, DC, IC, WFI.
     Trapped,
     /// It executed a breakpoint, of that number.
     Breakpoint(u16),

@@ -45,8 +45,8 @@ pub(super) struct Program {
 
 impl Program {
     /// Maps the file and a stack in the address space of the running task, which is to be the
-    /// program's and empty, and writes the file there. The program will find `case` in x0 and zero in
-    /// every other register.
+    /// program's and empty, and writes the file there. The program will find `case` in x0 and zero
+    /// in every other register.
     ///
     /// # Errors
     /// How it has ended before it began.
@@ -134,8 +134,8 @@ impl Program {
         ControlFlow::Break(Outcome::Stopped(reason))
     }
 
-    /// Starts a copy, which differs from it in x0 alone; returns the copy's number. The copy's time is
-    /// over when its own is.
+    /// Starts a copy, which differs from it in x0 alone; returns the copy's number. The copy's time
+    /// is over when its own is.
     ///
     /// # Errors
     /// [`Error`]; there is no copy.
@@ -158,7 +158,8 @@ impl Program {
         Ok(number)
     }
 
-    /// All that its task does: runs it, after `prepare`, in its address space, and gives everything back.
+    /// All that its task does: runs it, after `prepare`, in its address space, and gives everything
+    /// back.
     fn live(mut self, prepare: impl FnOnce(&mut Self) -> Result<(), Outcome>) -> Outcome {
         let used = self.space.use_here();
         let outcome = match prepare(&mut self) {
@@ -168,7 +169,8 @@ impl Program {
         let Self {
             space, children, ..
         } = self;
-        // The memory first: copies that it has not waited for may still run, and are waited for now.
+        // The memory first: copies that it has not waited for may still run, and are waited for
+        // now.
         drop(used);
         drop(space);
         drop(children);
@@ -190,8 +192,8 @@ pub fn start(case: Case, limit: u64) -> Result<Running, Error> {
     start_within(case, limit, || ())
 }
 
-/// As [`start`]; all that the program's task does is done while what `around` returns lives. Tests have
-/// its allocations fail so.
+/// As [`start`]; all that the program's task does is done while what `around` returns lives. Tests
+/// have its allocations fail so.
 ///
 /// # Errors
 /// As [`start`].

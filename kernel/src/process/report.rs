@@ -1,6 +1,6 @@
-//! The report of a program that was stopped: what it did, where, what the CPU said of it, and what is at
-//! the address in question. The kernel goes on, so a report is one piece of text, printed while
-//! the program's address space is still there to be looked at.
+//! The report of a program that was stopped: what it did, where, what the CPU said of it, and what
+//! is at the address in question. The kernel goes on, so a report is one piece of text, printed
+//! while the program's address space is still there to be looked at.
 
 use super::{copy, load::GUARD, outcome::Reason};
 use crate::{

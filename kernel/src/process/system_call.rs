@@ -184,8 +184,8 @@ impl fmt::Display for Head<'_> {
     }
 }
 
-/// A program's text. It may be anything, and the console is the kernel's: what is no printable character of
-/// ASCII is a question mark.
+/// A program's text. It may be anything, and the console is the kernel's: what is no printable
+/// character of ASCII is a question mark.
 struct Printable<'a>(&'a [u8]);
 
 impl fmt::Display for Printable<'_> {

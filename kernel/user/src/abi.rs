@@ -1,12 +1,12 @@
 //! What programs and the kernel have agreed on: the system calls, their errors, and the cases that
 //! the program knows. Both sides compile this file.
 //!
-//! A call is `SVC #0` with its number in x8 and its arguments in x0 to x2. Its result is in x0: what
-//! the call returns, or the negative of an [`Error`]. All other registers are preserved.
+//! A call is `SVC #0` with its number in x8 and its arguments in x0 to x2. Its result is in x0:
+//! what the call returns, or the negative of an [`Error`]. All other registers are preserved.
 //!
-//! An error is what a correct program can meet. A program that asks for what no program could mean (a
-//! call that does not exist, a pointer to memory that it has not got) is stopped, with a report: an
-//! error code would be one that nobody looks at.
+//! An error is what a correct program can meet. A program that asks for what no program could mean
+//! (a call that does not exist, a pointer to memory that it has not got) is stopped, with a report:
+//! an error code would be one that nobody looks at.
 
 /// Defines the calls: name, number, what it does.
 macro_rules! calls {
@@ -31,30 +31,31 @@ macro_rules! calls {
 }
 
 calls! {
-    /// `exit(status)`: ends the program. The lowest 8 bits of `status` are what [`Wait`](Self::Wait) gives.
+    /// `exit(status)`: ends the program. The lowest 8 bits of `status` are what
+    /// [`Wait`](Self::Wait) gives.
     Exit = 0,
-    /// `fail(message)`: ends the program because it found something wrong; `message` is the address of a
-    /// string that ends in a zero byte.
+    /// `fail(message)`: ends the program because it found something wrong; `message` is the address
+    /// of a string that ends in a zero byte.
     Fail = 1,
     /// `write(address, bytes)`: prints text to the console.
     Write = 2,
     /// `yield()`: lets others run.
     Yield = 3,
-    /// `map(address, bytes, protection)`: makes addresses memory, which reads as zeros; the sum of the
-    /// bits of [`Protection`]. Address and size are whole pages. Errors: `BadRange` (not whole
+    /// `map(address, bytes, protection)`: makes addresses memory, which reads as zeros; the sum of
+    /// the bits of [`Protection`]. Address and size are whole pages. Errors: `BadRange` (not whole
     /// pages, not in the lower half, or something is mapped there), `Forbidden`, `OutOfMemory`.
     Map = 4,
     /// `unmap(address, bytes)`: takes what is mapped there away. Error: `BadRange`.
     Unmap = 5,
-    /// `protect(address, bytes, protection)`: changes what may be done with memory. What was written
-    /// there is made executable if that is asked for. Errors: `BadRange` (something is not mapped),
-    /// `Forbidden`, `OutOfMemory`.
+    /// `protect(address, bytes, protection)`: changes what may be done with memory. What was
+    /// written there is made executable if that is asked for. Errors: `BadRange` (something is not
+    /// mapped), `Forbidden`, `OutOfMemory`.
     Protect = 6,
     /// `fork()`: makes a copy of the program. Returns the copy's number, and in the copy 0. Error:
     /// `OutOfMemory`.
     Fork = 7,
-    /// `wait(child, ended)`: waits for a copy to end, and writes an [`Ended`] to the address `ended`.
-    /// Error: `NoChild`.
+    /// `wait(child, ended)`: waits for a copy to end, and writes an [`Ended`] to the address
+    /// `ended`. Error: `NoChild`.
     Wait = 8,
 }
 

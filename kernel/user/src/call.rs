@@ -16,8 +16,8 @@ pub const CODE: u64 = Protection::Read as u64 | Protection::Execute as u64;
 /// Makes the call of that number, whether there is one or not.
 pub fn raw(number: u64, [first, second, third]: [u64; 3]) -> u64 {
     let result;
-    // SAFETY: the kernel preserves all registers but x0. What it does to the program's memory is what the
-    // call is for, and the compiler is told that it may be anything.
+    // SAFETY: the kernel preserves all registers but x0. What it does to the program's memory is
+    // what the call is for, and the compiler is told that it may be anything.
     unsafe {
         asm!(
             "svc #0",
@@ -121,8 +121,8 @@ pub fn poke(address: u64, value: u64) {
 /// Calls the function of no arguments at `address`, whatever is there.
 pub fn execute(address: u64) -> u64 {
     let value;
-    // SAFETY: there is a function that keeps to the procedure call standard, or the fetch faults and that
-    // is meant.
+    // SAFETY: there is a function that keeps to the procedure call standard, or the fetch faults
+    // and that is meant.
     unsafe { asm!("blr {}", in(reg) address, lateout("x0") value, clobber_abi("C")) };
     value
 }

@@ -1,8 +1,8 @@
-//! A program for EL0: it exercises its address space and checks what it finds, or misbehaves in one of
-//! the ways that have a name.
+//! A program for EL0: it exercises its address space and checks what it finds, or misbehaves in one
+//! of the ways that have a name.
 //!
-//! It is one program and not many so that all that is common is there once: `abi::Case` says what it
-//! is to do. It depends on nothing but `core`; what it asks of the kernel is in `call`.
+//! It is one program and not many so that all that is common is there once: `abi::Case` says what
+//! it is to do. It depends on nothing but `core`; what it asks of the kernel is in `call`.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]
@@ -20,8 +20,8 @@ mod start {
     use crate::{abi::Case, call::fail, misbehave, normal};
     use core::{arch::global_asm, panic::PanicInfo};
 
-    // x0: the case. Whatever else the kernel has left in a register that EL0 can read is in x1 afterwards,
-    // one on top of the other.
+    // x0: the case. Whatever else the kernel has left in a register that EL0 can read is in x1
+    // afterwards, one on top of the other.
     global_asm!(
         ".section .text.start, \"ax\", %progbits",
         ".globl _start",

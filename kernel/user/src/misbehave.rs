@@ -57,8 +57,8 @@ pub fn run(case: Case) -> ! {
 /// Executes the instruction of the case.
 fn instruction(case: Case) {
     let place = (&raw const DATUM).addr() as u64;
-    // SAFETY: none of them is executed to its end. If one is, it reads a register or memory of the program's
-    // own.
+    // SAFETY: none of them is executed to its end. If one is, it reads a register or memory of the
+    // program's own.
     unsafe {
         match case {
             Case::Privileged => asm!("mrs {}, ttbr0_el1", out(reg) _),
@@ -73,8 +73,8 @@ fn instruction(case: Case) {
     }
 }
 
-/// Calls itself until the stack is full: each call keeps something in its frame for after the call, so
-/// that it can't be made a jump.
+/// Calls itself until the stack is full: each call keeps something in its frame for after the call,
+/// so that it can't be made a jump.
 #[inline(never)]
 #[expect(unconditional_recursion, reason = "that is what it is for")]
 fn deeper(depth: u64) -> u64 {
@@ -130,8 +130,8 @@ fn endless_loop() -> ! {
     }
 }
 
-/// Two copies that never end: one that computes, one that makes system calls; and one that waits for
-/// them.
+/// Two copies that never end: one that computes, one that makes system calls; and one that waits
+/// for them.
 fn endless_family() -> ! {
     match fork() {
         Ok(0) => endless_loop(),

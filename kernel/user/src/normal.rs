@@ -20,7 +20,8 @@ const WORDS: [u64; 3] = [0, 8, PAGE - 8];
 static mut INITIALISED: [u64; 2] = [0x0123_4567_89ab_cdef, 0];
 static mut ZERO: [u64; 1024] = [0; 1024];
 
-/// A part: what is said if it fails, and what it does, which gives back whether all is as it should be.
+/// A part: what is said if it fails, and what it does, which gives back whether all is as it should
+/// be.
 type Part = (&'static CStr, fn() -> Result<bool>);
 
 const PARTS: [Part; 9] = [
@@ -301,8 +302,8 @@ fn refusals() -> Result<bool> {
     Ok(all && status && twice)
 }
 
-/// Has two copies change what is in every register, and check it after each of many system calls and
-/// for as long as it takes to be interrupted.
+/// Has two copies change what is in every register, and check it after each of many system calls
+/// and for as long as it takes to be interrupted.
 fn registers() -> Result<bool> {
     let child = fork()?;
     let seed = if child == 0 { 3 } else { 5 };
@@ -316,12 +317,12 @@ fn registers() -> Result<bool> {
     Ok(fine(wait(child)?) && changed == 0)
 }
 
-/// Fills the registers with numbers made of `seed`, makes a system call, spins for a while, and gives back a
-/// bit set for whatever is different afterwards.
+/// Fills the registers with numbers made of `seed`, makes a system call, spins for a while, and
+/// gives back a bit set for whatever is different afterwards.
 fn all_registers(seed: u64) -> u64 {
     let changed;
-    // SAFETY: what is changed is given up, but for x19 and x29, which the compiler keeps for itself, and
-    // which are put back. TPIDR_EL0 is not used by anything else.
+    // SAFETY: what is changed is given up, but for x19 and x29, which the compiler keeps for
+    // itself, and which are put back. TPIDR_EL0 is not used by anything else.
     unsafe {
         asm!(
             "stp x19, x29, [sp, #-16]!",
