@@ -148,8 +148,7 @@ impl VmapArea {
 
     /// The addresses of the area, the guard page included.
     pub fn range(&self) -> PageRange {
-        PageRange::new(self.start(), self.pages.get())
-            .expect("made from page ranges, and none spans the two halves")
+        range(self.first.get(), self.pages.get())
     }
 
     /// What the area is used for, by whom.
@@ -204,6 +203,12 @@ impl Deref for OwnedArea {
 /// Address of the page with this number.
 fn address(page: u64) -> VirtAddr {
     VirtAddr::new(page << PAGE_SHIFT).expect("page numbers come from canonical addresses")
+}
+
+/// The `pages` pages from the one with this number.
+fn range(first: u64, pages: u64) -> PageRange {
+    PageRange::new(address(first), pages)
+        .expect("made from page ranges, and none spans the two halves")
 }
 
 /// Number of the first page of `range` and of the page after its last one.

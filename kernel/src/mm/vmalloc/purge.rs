@@ -104,11 +104,18 @@ fn purge_under(_: &SpinLockGuard<'_, ()>) {
     flush(&taken);
     // From here on no TLB knows the areas: the window is closed.
     #[cfg(feature = "oracle")]
-    for range in taken.iter().flat_map(ranges) {
-        event!(WindowClosed {
-            window: event::Window::LazyPurge,
-            range: range.0,
-        });
+    for taken in &taken {
+        for range in taken
+            .areas
+            .iter()
+            .map(VmapArea::range)
+            .chain(taken.dirty.ranges())
+        {
+            event!(WindowClosed {
+                window: event::Window::LazyPurge,
+                range,
+            });
+        }
     }
     SPACE.flushed(&mut taken);
     for Taken { areas, .. } in &mut taken {
@@ -122,59 +129,34 @@ fn purge_under(_: &SpinLockGuard<'_, ()>) {
     }
 }
 
-/// What is to be flushed of an arena.
-fn ranges(taken: &Taken) -> impl Iterator<Item = (PageRange, Removed)> {
-    let areas = taken.areas.iter().map(|area| {
-        let removed = match area.info().kind {
-            AreaKind::VmallocHuge => Removed::Blocks,
-            AreaKind::Vmalloc | AreaKind::Vmap | AreaKind::MapRam | AreaKind::MapRamBlock => {
-                Removed::Leaves
-            }
-        };
-        (area.range(), removed)
-    });
-    let dirty = taken.dirty.ranges();
-    areas.chain(dirty.map(|range| (range, Removed::Leaves)))
+/// What a purge leaves no TLB with.
+fn removed(kind: AreaKind) -> Removed {
+    match kind {
+        AreaKind::VmallocHuge => Removed::Blocks,
+        AreaKind::Vmalloc | AreaKind::Vmap | AreaKind::MapRam | AreaKind::MapRamBlock => {
+            Removed::Leaves
+        }
+    }
 }
 
 /// One flush over all of it. Linux flushes from the lowest address to the highest; where the areas
-/// have less than that between them, this takes fewer TLBIs.
+/// have less than that between them, this takes fewer TLBIs. Neighbours are one range: fewer again.
 fn flush(taken: &[Taken; MAX_CPUS]) {
     if planted(Bug::NoTlbiUnmap) {
         return;
     }
-    let all = || taken.iter().flat_map(ranges);
-    let mut flush = Flush::begin(all().map(|(range, _)| range.pages()).sum());
-    // What was freed one after the other often touches: one range is fewer TLBIs than two.
-    let mut run: Option<(PageRange, Removed)> = None;
-    for (range, removed) in all() {
-        run = match run {
-            None => Some((range, removed)),
-            Some((before, same)) => match touching(before, range).filter(|_| same == removed) {
-                Some(both) => Some((both, same)),
-                None => {
-                    flush.add(before, same);
-                    Some((range, removed))
-                }
-            },
-        };
-    }
-    if let Some((range, removed)) = run {
+    let dirty = || taken.iter().flat_map(|taken| taken.dirty.ranges());
+    let areas = taken.iter().flat_map(|taken| taken.areas.iter());
+    let pages =
+        areas.map(VmapArea::pages).sum::<u64>() + dirty().map(PageRange::pages).sum::<u64>();
+    let mut flush = Flush::begin(pages);
+    for (range, removed) in taken.iter().flat_map(|taken| taken.areas.runs(removed)) {
         flush.add(range, removed);
     }
+    for range in dirty() {
+        flush.add(range, Removed::Leaves);
+    }
     flush.finish();
-}
-
-/// Two ranges as one, where one ends where the other begins.
-fn touching(a: PageRange, b: PageRange) -> Option<PageRange> {
-    let (low, high) = if a.start() < b.start() {
-        (a, b)
-    } else {
-        (b, a)
-    };
-    (low.start().as_u64() + low.bytes() == high.start().as_u64())
-        .then(|| PageRange::new(low.start(), low.pages() + high.pages()))
-        .flatten()
 }
 
 /// Frees the addresses of an area that no TLB knows, and the shadow that only it needed.

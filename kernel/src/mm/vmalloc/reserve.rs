@@ -89,6 +89,15 @@ pub(super) fn take(
         caller: Some(caller),
         kind,
     });
+    if kasan::is_on() {
+        return with_shadow(area);
+    }
+    Ok(area)
+}
+
+/// Gives an area its shadow. On its own: without KASAN nobody pays for what it keeps in registers.
+#[inline(never)]
+fn with_shadow(area: OwnedArea) -> Result<OwnedArea, Error> {
     match kasan::populate_vmalloc(area.range()) {
         Ok(()) => Ok(area),
         Err(OutOfMemory) => Err(give_back(area, Error::OutOfMemory)),
@@ -103,11 +112,20 @@ pub(super) fn refuse_in_interrupt(caller: &Location<'_>) -> Error {
 }
 
 /// Makes a mapped area known and its bytes accessible.
+#[inline]
 pub(super) fn use_area(area: OwnedArea, size: u64) -> VirtAddr {
     let start = area.start();
-    kasan::unpoison(start, size);
+    if kasan::is_on() {
+        unpoison(start, size);
+    }
     SPACE.put_in_use(area);
     start
+}
+
+/// As [`with_shadow`] on its own.
+#[inline(never)]
+fn unpoison(start: VirtAddr, size: u64) {
+    kasan::unpoison(start, size);
 }
 
 /// Gives back the addresses of an area that was never mapped.

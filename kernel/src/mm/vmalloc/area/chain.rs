@@ -1,9 +1,11 @@
 //! Areas in a chain, linked through their records: those that wait for something, once somebody has
 //! taken them all.
 
-use core::{fmt, ptr};
+use core::{fmt, iter, ptr};
 
-use super::{Link, OwnedArea, VmapArea};
+use vmsa::PageRange;
+
+use super::{AreaKind, Link, OwnedArea, VmapArea, range};
 
 /// Areas that nobody else can reach, the one that came last first. Holding one allocates nothing.
 #[derive(Default)]
@@ -40,6 +42,35 @@ impl Chain {
         following(self.first)
     }
 
+    /// The areas as *runs*: neighbours that follow one another in the chain are one range, if `what`
+    /// is the same of both. In page numbers up to the end of a run, so that an area of it costs no
+    /// more than a comparison: areas that were freed one after the other mostly are neighbours.
+    pub fn runs<W: Copy + PartialEq>(
+        &self,
+        what: impl Fn(AreaKind) -> W,
+    ) -> impl Iterator<Item = (PageRange, W)> {
+        let mut next = self.first;
+        iter::from_fn(move || {
+            let area = next?;
+            let of_run = what(area.info.get().kind);
+            let (mut first, mut end) = (area.first.get(), area.end());
+            next = area.child[1].get();
+            while let Some(area) = next
+                && what(area.info.get().kind) == of_run
+            {
+                if area.first.get() == end {
+                    end = area.end();
+                } else if area.end() == first {
+                    first = area.first.get();
+                } else {
+                    break;
+                }
+                next = area.child[1].get();
+            }
+            Some((range(first, end - first), of_run))
+        })
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.first.is_none()
@@ -69,7 +100,7 @@ pub unsafe fn iter_raw<'a>(first: *mut VmapArea) -> impl Iterator<Item = &'a Vma
 /// A record and those behind it.
 fn following<'a>(first: Link) -> impl Iterator<Item = &'a VmapArea> {
     let first: Option<&VmapArea> = first;
-    core::iter::successors(first, |area| area.child[1].get())
+    iter::successors(first, |area| area.child[1].get())
 }
 
 /// Puts `next`, the first record of a chain or null, behind `area`, which can then be made the

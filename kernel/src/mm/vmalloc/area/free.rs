@@ -175,6 +175,23 @@ impl FreeAreas {
         }
     }
 
+    /// Makes one area of two that touch, before they are given back: that takes one search then.
+    ///
+    /// # Errors
+    /// `next`, where it does not touch `area`. Nothing has changed.
+    #[inline]
+    pub fn merge(&mut self, area: &mut OwnedArea, next: OwnedArea) -> Result<(), OwnedArea> {
+        let (record, other) = (area.0, next.0);
+        if other.end() == record.first.get() {
+            record.first.set(other.first.get());
+        } else if record.end() != other.first.get() {
+            return Err(next);
+        }
+        record.pages.set(record.pages.get() + other.pages.get());
+        self.pool.release(other);
+        Ok(())
+    }
+
     /// Extends `area` at either end to cover `range`, by pages that must be free. Never
     /// allocates: the neighbours shrink or go.
     ///

@@ -130,7 +130,29 @@ struct Pair {
     hoard: Vec<&'static VmapArea>,
 }
 
+/// What [`Chain::runs`] should say.
+fn runs_of(ends: &[(u64, u64)]) -> Vec<(u64, u64)> {
+    let mut runs: Vec<(u64, u64)> = Vec::new();
+    for &(first, end) in ends {
+        match runs.last_mut() {
+            Some(run) if run.1 == first => run.1 = end,
+            Some(run) if run.0 == end => run.0 = first,
+            _ => runs.push((first, end)),
+        }
+    }
+    runs
+}
+
 impl Pair {
+    /// Gives an area back.
+    fn give(&mut self, area: OwnedArea) {
+        let (first, end) = (area.first.get(), area.end());
+        self.reference.give(first, end);
+        let merged = self.free.insert(area);
+        let merged = (merged.first.get(), merged.end());
+        assert_eq!(self.reference.around(first, end), Some(merged));
+    }
+
     /// Compares the outcome of a take with what it should be, and puts the area in use.
     fn taken(
         &mut self,
@@ -192,13 +214,28 @@ impl Pair {
             }
             Step::Purge => {
                 let mut lazy = core::mem::take(&mut self.lazy);
-                for (first, end) in core::mem::take(&mut self.reference.lazy).into_iter().rev() {
-                    let area = lazy.pop().unwrap();
+                let mut ends = core::mem::take(&mut self.reference.lazy);
+                ends.reverse();
+                let runs = lazy.runs(|_| ()).map(|(range, ())| page_numbers(range));
+                assert!(runs.eq(runs_of(&ends)));
+                // One by one, or neighbours together.
+                let together = ends.len().is_multiple_of(2);
+                let mut run: Option<OwnedArea> = None;
+                for (first, end) in ends {
+                    let mut area = lazy.pop().unwrap();
                     assert_eq!((area.first.get(), area.end()), (first, end));
-                    self.reference.give(first, end);
-                    let merged = self.free.insert(area);
-                    let merged = (merged.first.get(), merged.end());
-                    assert_eq!(self.reference.around(first, end), Some(merged));
+                    if together && let Some(run) = &mut run {
+                        match self.free.merge(run, area) {
+                            Ok(()) => continue,
+                            Err(next) => area = next,
+                        }
+                    }
+                    if let Some(run) = run.replace(area) {
+                        self.give(run);
+                    }
+                }
+                if let Some(run) = run {
+                    self.give(run);
                 }
                 assert!(lazy.pop().is_none());
             }

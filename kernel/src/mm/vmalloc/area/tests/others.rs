@@ -111,6 +111,53 @@ fn a_chain_gives_back_what_came_last_first() {
 }
 
 #[test]
+fn neighbours_in_a_chain_are_one_run_and_come_back_as_one() {
+    let mut free = space(&[(100, 20)]);
+    let mut chain = Chain::new();
+    // From the last to the first: two below each other, two above, one apart, one of another kind.
+    let of = [
+        (118, 2, AreaKind::Vmap),
+        (116, 2, AreaKind::Vmalloc),
+        (109, 3, AreaKind::Vmalloc),
+        (107, 2, AreaKind::Vmalloc),
+        (101, 1, AreaKind::Vmalloc),
+        (102, 2, AreaKind::Vmalloc),
+    ];
+    for (at, pages, kind) in of {
+        let mut area = free.take_exact(range(at, pages)).unwrap();
+        area.set_info(AreaInfo {
+            kind,
+            ..AreaInfo::default()
+        });
+        chain.push(area);
+    }
+    let is_vmap = |kind| kind == AreaKind::Vmap;
+    assert_eq!(
+        chain.runs(is_vmap).collect::<Vec<_>>(),
+        [
+            (range(101, 3), false),
+            (range(107, 5), false),
+            (range(116, 2), false),
+            (range(118, 2), true)
+        ]
+    );
+    assert_eq!(chain.runs(|_| ()).count(), 3);
+    let mut run = chain.pop().unwrap();
+    assert!(free.merge(&mut run, chain.pop().unwrap()).is_ok());
+    assert_eq!(run.range(), range(101, 3));
+    let next = free.merge(&mut run, chain.pop().unwrap()).unwrap_err();
+    assert_eq!((run.range(), next.range()), (range(101, 3), range(107, 2)));
+    free.insert(next);
+    free.insert(run);
+    while let Some(area) = chain.pop() {
+        free.insert(area);
+    }
+    assert_eq!(listing(&free), [(100, 20)]);
+    check_free(&free);
+    check_records(&free, 0);
+}
+
+#[test]
 fn an_area_claims_what_is_free_around_it_up_to_a_multiple() {
     // Multiples of 8 pages; fences at 103 and 121.
     let mut free = space(&[(104, 17)]);
