@@ -128,7 +128,7 @@ pub trait LazyMmu {
 
 /// The enable that is nearly all of them: of the default model, and neither ignored nor one too
 /// many. False if it is another; then nothing has been done.
-#[inline]
+#[inline(always)]
 fn short_enable<L: LazyMmu + ?Sized>(lazy: &L) -> bool {
     let mut state = lazy.state();
     let short = lazy.model() == Model::TwoCounters && state.counts_up(lazy.in_interrupt());
@@ -141,7 +141,7 @@ fn short_enable<L: LazyMmu + ?Sized>(lazy: &L) -> bool {
 }
 
 /// The disable that is nearly all of them, as [`short_enable`].
-#[inline]
+#[inline(always)]
 fn short_disable<L: LazyMmu + ?Sized>(lazy: &L, in_interrupt: bool) -> bool {
     let mut state = lazy.state();
     let short = lazy.model() == Model::TwoCounters && state.counts_down(in_interrupt);

@@ -17,7 +17,7 @@ use aarch64_cpu::asm::barrier as instruction;
 pub fn dsb_ishst() {
     #[cfg(target_os = "none")]
     instruction::dsb(instruction::ISHST);
-    emit(Kind::Barrier(Barrier::DsbIshst));
+    emit(|| Kind::Barrier(Barrier::DsbIshst));
 }
 
 /// `DSB ISH`: returns when the accesses and the TLBIs that this CPU issued before it are complete
@@ -26,7 +26,7 @@ pub fn dsb_ishst() {
 pub fn dsb_ish() {
     #[cfg(target_os = "none")]
     instruction::dsb(instruction::ISH);
-    emit(Kind::Barrier(Barrier::DsbIsh));
+    emit(|| Kind::Barrier(Barrier::DsbIsh));
 }
 
 /// `DSB NSH`: as [`dsb_ish`], for what concerns this CPU alone.
@@ -34,7 +34,7 @@ pub fn dsb_ish() {
 pub fn dsb_nsh() {
     #[cfg(target_os = "none")]
     instruction::dsb(instruction::NSH);
-    emit(Kind::Barrier(Barrier::DsbNsh));
+    emit(|| Kind::Barrier(Barrier::DsbNsh));
 }
 
 /// `ISB`: what follows is fetched, decoded and translated after everything that precedes it.
@@ -42,5 +42,5 @@ pub fn dsb_nsh() {
 pub fn isb() {
     #[cfg(target_os = "none")]
     instruction::isb(instruction::SY);
-    emit(Kind::Barrier(Barrier::Isb));
+    emit(|| Kind::Barrier(Barrier::Isb));
 }

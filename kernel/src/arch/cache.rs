@@ -110,7 +110,7 @@ mod machine {
                 CacheOp::IcIalluis => asm!("ic ialluis", options(nostack)),
             }
         }
-        emit(Kind::Cache(op));
+        emit(|| Kind::Cache(op));
     }
 
     /// Makes the instructions that were stored in a frame the ones that every CPU fetches from it,

@@ -17,9 +17,9 @@ use crate::trace::{Barrier, Counters, Kind};
 use core::arch::asm;
 use core::mem::offset_of;
 
-/// Adds one to a counter of this CPU.
-macro_rules! add_one {
-    ($counter:ident) => {
+/// Adds a number to a counter of this CPU: what `ADD` takes as its last operand.
+macro_rules! add {
+    ($counter:ident, $number:literal $(, $($operand:tt)+)?) => {
         // SAFETY: TPIDR_EL1 holds the address of this CPU's block, whose counters are atomic for
         // whoever reads them: the store is a whole one. Restarted, the sequence does nothing twice, since
         // its only store is its last instruction, and reads nothing that it has changed.
@@ -27,7 +27,7 @@ macro_rules! add_one {
             asm!(
                 "2: mrs {block}, tpidr_el1",
                 "ldr {count}, [{block}, #{counter}]",
-                "add {count}, {count}, #1",
+                concat!("add {count}, {count}, ", $number),
                 "str {count}, [{block}, #{counter}]",
                 "3:",
                 ".pushsection .restart, \"a\"",
@@ -36,6 +36,7 @@ macro_rules! add_one {
                 ".popsection",
                 block = out(reg) _,
                 count = out(reg) _,
+                $($($operand)+,)?
                 counter = const offset_of!(PerCpu, counters) + offset_of!(Counters, $counter),
                 options(nostack, preserves_flags),
             );
@@ -47,12 +48,18 @@ macro_rules! add_one {
 #[inline(always)]
 pub(super) fn count(kind: &Kind) {
     match kind {
-        Kind::Store { .. } => add_one!(stores),
-        Kind::Barrier(Barrier::Isb) => add_one!(isb),
-        Kind::Barrier(_) => add_one!(dsb),
-        Kind::Tlbi(_) => add_one!(tlbi),
+        Kind::Store { .. } => add!(stores, "#1"),
+        Kind::Barrier(Barrier::Isb) => add!(isb, "#1"),
+        Kind::Barrier(_) => add!(dsb, "#1"),
+        Kind::Tlbi(_) => add!(tlbi, "#1"),
         Kind::Cache(_) | Kind::Lazy { .. } | Kind::Enter(_) | Kind::Leave(_) => {}
     }
+}
+
+/// Counts stores, none of which was counted when it was made.
+#[inline(always)]
+pub(super) fn count_stores(number: usize) {
+    add!(stores, "{number}", number = in(reg) number);
 }
 
 /// An entry of `.restart`: the first instruction, and the one behind the last.

@@ -6,8 +6,7 @@
 
 #[cfg(not(target_os = "none"))]
 use super::host::Word;
-use super::record::emit;
-use crate::trace::Kind;
+use super::record::emit_store;
 use core::sync::atomic::{AtomicU64, Ordering};
 use vmsa::{Descriptor, Level, PhysAddr, VirtAddr};
 
@@ -94,14 +93,7 @@ impl Entry {
         #[cfg(feature = "oracle")]
         let _masked = super::cpu::mask_interrupts();
         self.slot.store(new.bits(), Ordering::Relaxed);
-        emit(Kind::Store {
-            entry: self.pa,
-            va,
-            level,
-            space,
-            old,
-            new,
-        });
+        emit_store(self.pa, space, va, level, old, new);
     }
 
     /// Stores `new` if the entry still holds `old`: a store like any other for the record and for
@@ -124,14 +116,114 @@ impl Entry {
         self.slot
             .compare_exchange(old.bits(), new.bits(), Ordering::Relaxed, Ordering::Relaxed)
             .map_err(Descriptor::from_bits)?;
-        emit(Kind::Store {
-            entry: self.pa,
-            va,
-            level,
-            space: 0,
-            old,
-            new,
-        });
+        emit_store(self.pa, 0, va, level, old, new);
         Ok(())
+    }
+}
+
+/// Adjacent entries of one table, for a walk that decides for all of them together.
+#[derive(Clone, Copy, Debug)]
+pub struct Entries {
+    slots: &'static [AtomicU64],
+    pa: PhysAddr,
+}
+
+impl Entries {
+    /// The `count` entries from the one at `first` on, whose physical address is `pa`.
+    ///
+    /// # Safety
+    /// They are of one table, and the promise of [`Entry::new`] holds for each.
+    #[inline]
+    pub unsafe fn new(first: *mut u64, pa: PhysAddr, count: usize) -> Self {
+        // SAFETY: the caller's promise; an AtomicU64 has the layout of a u64, and table entries are
+        // 8-byte aligned, one behind the other.
+        let slots = unsafe { core::slice::from_raw_parts(first.cast(), count) };
+        Self { slots, pa }
+    }
+
+    /// Entry number `index` alone.
+    ///
+    /// # Panics
+    /// If there are no more than `index`.
+    #[inline]
+    pub fn entry(self, index: usize) -> Entry {
+        let slot = &self.slots[index];
+        #[allow(clippy::useless_conversion, reason = "on the host it is one")]
+        let slot = slot.into();
+        let pa = self.pa + index as u64 * 8;
+        Entry { slot, pa }
+    }
+
+    /// How many.
+    #[inline]
+    pub fn count(self) -> usize {
+        self.slots.len()
+    }
+
+    /// Reads them, in their order.
+    #[inline]
+    pub fn load(self) -> impl Iterator<Item = Descriptor> {
+        let slots = self.slots.iter();
+        slots.map(|slot| Descriptor::from_bits(slot.load(Ordering::Relaxed)))
+    }
+
+    /// Reads the first and then each that is `step` further.
+    ///
+    /// # Panics
+    /// If `step` is 0.
+    #[inline]
+    pub fn load_every(self, step: usize) -> impl Iterator<Item = Descriptor> {
+        // Steps over slots, not over what is read: those in between are not touched.
+        let slots = self.slots.iter().step_by(step);
+        slots.map(|slot| Descriptor::from_bits(slot.load(Ordering::Relaxed)))
+    }
+
+    /// Stores to one after the other what `new` makes of what it holds, until that is nothing, and
+    /// then tells `after` what it held; `va` is what the first maps, at `level`. Returns how many were
+    /// stored.
+    ///
+    /// For the record they are what [`Entry::store`] is, but that they are counted together, and that
+    /// nothing is recorded: who knows of a recording stores each by itself.
+    #[inline(always)]
+    pub fn store_each(
+        self,
+        _va: VirtAddr,
+        _level: Level,
+        mut new: impl FnMut(Descriptor) -> Option<Descriptor>,
+        mut after: impl FnMut(Descriptor),
+    ) -> usize {
+        let mut slots = self.slots.iter();
+        let mut refused = 0;
+        // One pointer that moves on is all that there is to count: where it stops says how many.
+        #[cfg(feature = "oracle")]
+        let mut index = 0;
+        for slot in slots.by_ref() {
+            let old = Descriptor::from_bits(slot.load(Ordering::Relaxed));
+            let Some(new) = new(old) else {
+                refused = 1;
+                break;
+            };
+            {
+                #[cfg(feature = "oracle")]
+                let _masked = super::cpu::mask_interrupts();
+                slot.store(new.bits(), Ordering::Relaxed);
+                #[cfg(feature = "oracle")]
+                super::record::tell_store(
+                    self.entry(index),
+                    _va + index as u64 * _level.bytes(),
+                    _level,
+                    old,
+                    new,
+                );
+            }
+            #[cfg(feature = "oracle")]
+            {
+                index += 1;
+            }
+            after(old);
+        }
+        let stored = self.slots.len() - slots.len() - refused;
+        super::counters::count_stores(stored);
+        stored
     }
 }

@@ -83,14 +83,24 @@ pub mod counters {
     use crate::trace::{self, Counters, Kind};
     use std::sync::{Once, atomic::Ordering::Relaxed};
 
-    /// Counts one event.
-    pub fn count(kind: &Kind) {
+    /// The counters, known to those who add them up.
+    fn counters() -> &'static Counters {
         static COUNTERS: Counters = Counters::new();
         static REGISTER: Once = Once::new();
         REGISTER.call_once(|| trace::register(0, &COUNTERS));
-        if let Some(counter) = COUNTERS.counter(kind) {
+        &COUNTERS
+    }
+
+    /// Counts one event.
+    pub fn count(kind: &Kind) {
+        if let Some(counter) = counters().counter(kind) {
             counter.fetch_add(1, Relaxed);
         }
+    }
+
+    /// Counts stores, none of which was counted when it was made.
+    pub fn count_stores(number: usize) {
+        counters().stores.fetch_add(number, Relaxed);
     }
 }
 

@@ -8,6 +8,7 @@ mod tell;
 pub use tell::tell;
 
 use crate::trace::{self, Event, Kind};
+use vmsa::{Descriptor, Level, PhysAddr, VirtAddr};
 
 /// Tells the oracle what happened, or is about to: an expression of type `mmu_oracle::Kind`, whose
 /// variants can be named in it, as `mmu_oracle::event` can. Without the feature `oracle` it is
@@ -26,16 +27,84 @@ macro_rules! event {
 
 /// Counts an event, and records it where a recording is under way.
 #[inline(always)]
-pub(super) fn emit(kind: Kind) {
-    super::counters::count(&kind);
+pub(super) fn emit(kind: impl Fn() -> Kind) {
+    super::counters::count(&kind());
     #[cfg(feature = "oracle")]
-    tell::pass_on(&kind);
+    tell::pass_on(&kind());
     note(kind);
 }
 
-/// Records an event that is not counted: a lazy MMU call, or a function of a call tree.
+/// Counts the store of an entry, and records it where a recording is under way. As [`emit`], but that
+/// what is recorded stays in registers, there being so much of it.
 #[inline(always)]
-pub fn note(kind: Kind) {
+pub(super) fn emit_store(
+    entry: PhysAddr,
+    space: u16,
+    va: VirtAddr,
+    level: Level,
+    old: Descriptor,
+    new: Descriptor,
+) {
+    super::counters::count_stores(1);
+    #[cfg(feature = "oracle")]
+    tell::pass_on(&Kind::Store {
+        entry,
+        va,
+        level,
+        space,
+        old,
+        new,
+    });
+    if trace::recording() {
+        push_store(entry, space, va, level, old, new);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn push_store(
+    entry: PhysAddr,
+    space: u16,
+    va: VirtAddr,
+    level: Level,
+    old: Descriptor,
+    new: Descriptor,
+) {
+    stamp_and_push(|| Kind::Store {
+        entry,
+        va,
+        level,
+        space,
+        old,
+        new,
+    });
+}
+
+/// Tells the oracle of a store to an entry that the record does not hear of, and of the read before
+/// it.
+#[cfg(feature = "oracle")]
+pub(super) fn tell_store(
+    entry: super::entry::Entry,
+    va: VirtAddr,
+    level: Level,
+    old: Descriptor,
+    new: Descriptor,
+) {
+    tell(mmu_oracle::event::Kind::EntryRead(
+        entry.told(va, level, old),
+    ));
+    tell(mmu_oracle::event::Kind::Store {
+        entry: entry.told(va, level, new),
+        old,
+    });
+}
+
+/// Records an event that is not counted: a lazy MMU call, or a function of a call tree.
+///
+/// It is a closure that says which, so that the event is put together where it is recorded, and not
+/// on the stack of everybody who might have one.
+#[inline(always)]
+pub fn note(kind: impl FnOnce() -> Kind) {
     if trace::recording() {
         stamp_and_push(kind);
     }
@@ -44,7 +113,8 @@ pub fn note(kind: Kind) {
 /// Out of line: the paths that emit pay for a load and a branch, no more.
 #[cold]
 #[inline(never)]
-fn stamp_and_push(kind: Kind) {
+fn stamp_and_push(kind: impl FnOnce() -> Kind) {
+    let kind = kind();
     // CPU, task and time belong together, and whoever ends the recording waits for this.
     let _masked = super::cpu::mask_interrupts();
     trace::push(Event {
@@ -63,13 +133,14 @@ pub struct Span(&'static str);
 /// Enters `name` in the call tree of a recording.
 #[inline]
 pub fn span(name: &'static str) -> Span {
-    note(Kind::Enter(name));
+    note(move || Kind::Enter(name));
     Span(name)
 }
 
 impl Drop for Span {
     #[inline]
     fn drop(&mut self) {
-        note(Kind::Leave(self.0));
+        let name = self.0;
+        note(move || Kind::Leave(name));
     }
 }

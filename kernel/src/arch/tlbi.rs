@@ -12,7 +12,7 @@ use vmsa::tlbi::Operation;
 pub fn issue(operation: Operation) {
     #[cfg(target_os = "none")]
     execute(operation);
-    emit(Kind::Tlbi(operation));
+    emit(move || Kind::Tlbi(operation));
 }
 
 /// `TLBI <name>` with or without an operand.

@@ -18,10 +18,13 @@ use super::{
     ranges::without,
     vmalloc,
 };
-use crate::arch::{entry::Entry, image};
+use crate::arch::{
+    entry::{Entries, Entry},
+    image,
+};
 use boot::Handover;
 use core::{fmt, ops::Range};
-use vmsa::{Attributes, Frame, Level, PAGE_SIZE, PageRange, PhysAddr, VirtAddr};
+use vmsa::{Attributes, Frame, Level, PAGE_SIZE, PTRS_PER_TABLE, PageRange, PhysAddr, VirtAddr};
 
 /// What the command line chose of it.
 #[derive(Clone, Copy, Debug)]
@@ -125,6 +128,13 @@ impl TableMemory for Early<'_> {
         // SAFETY: only frames from `allocate` become tables, which lie in the window; only Entry
         // touches them.
         unsafe { Entry::new(self.window(pa).as_mut_ptr(), pa) }
+    }
+
+    fn entries(&self, table: Frame, first: usize, count: usize) -> Entries {
+        assert!(first + count <= PTRS_PER_TABLE);
+        let pa = table.start() + first as u64 * 8;
+        // SAFETY: as in `entry`; a table is in the window as a whole.
+        unsafe { Entries::new(self.window(pa).as_mut_ptr(), pa, count) }
     }
 
     fn zero(&mut self, page: Frame) {

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     arch::{
         cpu::{self, Features},
-        entry::Entry,
+        entry::{Entries, Entry},
     },
     task,
     trace::{self, Barrier, Counts, Event, Kind},
@@ -233,6 +233,19 @@ impl TableMemory for &mut Arena {
 
     fn entry(&self, table: Frame, index: usize) -> Entry {
         self.at(table, index)
+    }
+
+    fn entries(&self, table: Frame, first: usize, count: usize) -> Entries {
+        assert!(first + count <= PTRS_PER_TABLE);
+        let pa = table.start() + first as u64 * 8;
+        // SAFETY: as in `at`.
+        unsafe {
+            Entries::new(
+                self.page(table).cast::<u64>().add(first).as_ptr(),
+                pa,
+                count,
+            )
+        }
     }
 
     fn zero(&mut self, page: Frame) {

@@ -19,6 +19,7 @@ mod lock_ktests;
 mod owed;
 mod percpu;
 mod queue;
+mod run;
 mod store;
 
 use crate::{
@@ -29,7 +30,7 @@ use crate::{
         self,
         deferred::{PendingFlush, QueuedStore},
     },
-    trace::Kind,
+    trace::{self, Kind},
     warning,
 };
 pub use active::is_active;
@@ -49,7 +50,12 @@ use owed::emit_barriers;
 pub use owed::settle;
 pub use percpu::on_switch;
 pub use queue::drain;
+use queue::drain_of;
+pub use run::{Edit, KnownFrames, clear_run, edit_run, map_run};
 pub use store::{load_leaf, store_block, store_leaf, take_leaf};
+
+/// Whose mode it is: the running task's.
+pub type Current = task::Task;
 
 /// A section is open, a pause is under way or barriers are owed: what was chosen may not change now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,7 +128,7 @@ pub fn with<R>(model: Model, backend: Backend, action: impl FnOnce() -> R) -> Re
 /// whether it was in that state already.
 pub fn reset() -> bool {
     let clean = is_clean();
-    pay();
+    pay(task::current());
     task::current().lazy_mmu_state.set(LazyMmuState::new());
     if task::current().section_lock.on_cpu.get() {
         percpu::leave();
@@ -138,12 +144,8 @@ pub fn reset() -> bool {
     clean
 }
 
-/// The current task, as the state machine sees it.
-#[derive(Clone, Copy, Debug)]
-pub struct Current;
-
-static CURRENT: Current = Current;
-
+/// The current task is what the state machine sees. It stays the same from one end of a section to
+/// the other, so it is looked up once.
 impl LazyMmu for Current {
     #[inline]
     fn model(&self) -> Model {
@@ -152,17 +154,17 @@ impl LazyMmu for Current {
 
     #[inline]
     fn in_interrupt(&self) -> bool {
-        task::current().in_interrupt() && !planted(Bug::EnableInIrq)
+        Current::in_interrupt(self) && !planted(Bug::EnableInIrq)
     }
 
     #[inline]
     fn state(&self) -> LazyMmuState {
-        task::current().lazy_mmu_state.get()
+        self.lazy_mmu_state.get()
     }
 
     #[inline]
     fn set_state(&self, state: LazyMmuState) {
-        task::current().lazy_mmu_state.set(state);
+        self.lazy_mmu_state.set(state);
     }
 
     #[inline]
@@ -173,10 +175,10 @@ impl LazyMmu for Current {
             ArchCall::Enter => {}
             ArchCall::Flush if planted(Bug::NoInnerFlush) => {}
             ArchCall::Flush if planted(Bug::InnerLeaveEnds) => {
-                pay();
+                pay(self);
                 self.set_state(LazyMmuState::new());
             }
-            ArchCall::Leave | ArchCall::Flush => pay(),
+            ArchCall::Leave | ArchCall::Flush => pay(self),
         }
     }
 
@@ -198,29 +200,47 @@ impl LazyMmu for Current {
             pauses: state.leaked_pauses(model()),
             flushed: matches!(transition.arch, Some(ArchCall::Leave | ArchCall::Flush)),
         });
-        note(Kind::Lazy {
-            call,
-            state,
-            arch: transition.arch,
-            warning: transition.warning,
-        });
+        if trace::recording() {
+            record(call, state, transition);
+        }
         // Here and not in `arch`: whoever is kept out stays so while the mode is paused.
         if transition.ignored {
             return;
         }
-        if config::takes() {
-            if call == Call::Enable {
-                lock::opened();
+        match call {
+            Call::Enable | Call::Resume if config::takes() => take(call, transition.arch),
+            Call::Enable | Call::Resume => {}
+            // It is the task's own record that says what is to be given back. What was put off has been
+            // made good: `arch` comes before this.
+            Call::Disable | Call::Pause if self.section_lock.is_held() => {
+                give_back(call, transition.arch);
             }
-            if transition.arch == Some(ArchCall::Enter) && backend().is_per_cpu() {
-                percpu::enter();
-            }
+            Call::Disable | Call::Pause => {}
         }
-        // It is the task's own record that says what is to be given back. What was put off has been
-        // made good: `arch` comes before this.
-        if task::current().section_lock.is_held() {
-            give_back(call, transition.arch);
-        }
+    }
+}
+
+/// Out of line, with all that it needs in registers.
+#[cold]
+#[inline(never)]
+fn record(call: Call, state: LazyMmuState, transition: Transition) {
+    note(|| Kind::Lazy {
+        call,
+        state,
+        arch: transition.arch,
+        warning: transition.warning,
+    });
+}
+
+/// A call has been through, and sections take something.
+#[cold]
+#[inline(never)]
+fn take(call: Call, arch: Option<ArchCall>) {
+    if call == Call::Enable {
+        lock::opened();
+    }
+    if arch == Some(ArchCall::Enter) && backend().is_per_cpu() {
+        percpu::enter();
     }
 }
 
@@ -239,19 +259,19 @@ fn give_back(call: Call, arch: Option<ArchCall>) {
 /// Opens a lazy section until the value is dropped.
 #[inline]
 pub fn section() -> Section<'static, Current> {
-    CURRENT.section()
+    task::current().section()
 }
 
 /// Pauses the lazy MMU mode until the value is dropped.
 #[inline]
 pub fn paused() -> Pause<'static, Current> {
-    CURRENT.paused()
+    task::current().paused()
 }
 
 /// Calls the page allocator as the model demands of those who may be in a section: under `avoid` the
 /// mode is left around the call.
 pub fn call_page_allocator<R>(call: impl FnOnce() -> R) -> R {
-    CURRENT.call_page_allocator(call)
+    task::current().call_page_allocator(call)
 }
 
 /// Opens a lazy section, or nests in the one that is open. Raw: prefer [`section`]. gdb stops here
@@ -259,7 +279,7 @@ pub fn call_page_allocator<R>(call: impl FnOnce() -> R) -> R {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub fn lazy_mmu_mode_enable() -> Token {
-    CURRENT.enable()
+    task::current().enable()
 }
 
 /// Closes what the matching [`lazy_mmu_mode_enable`] opened. When it returns, every change made in
@@ -267,7 +287,7 @@ pub fn lazy_mmu_mode_enable() -> Token {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub fn lazy_mmu_mode_disable(token: Token) {
-    CURRENT.disable(token);
+    task::current().disable(token);
 }
 
 /// Leaves the mode, regardless of nesting, until the matching [`lazy_mmu_mode_resume`]. Raw: prefer
@@ -275,24 +295,24 @@ pub fn lazy_mmu_mode_disable(token: Token) {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub fn lazy_mmu_mode_pause() -> Token {
-    CURRENT.pause()
+    task::current().pause()
 }
 
 /// Ends what the matching [`lazy_mmu_mode_pause`] began.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub fn lazy_mmu_mode_resume(token: Token) {
-    CURRENT.resume(token);
+    task::current().resume(token);
 }
 
 /// Makes good what the current task has put off.
 #[inline]
-fn pay() {
+fn pay(task: &Current) {
     if planted(Bug::NeverFlushed) {
         return;
     }
-    let deferred = &task::current().deferred;
-    drain();
+    let deferred = &task.deferred;
+    drain_of(task);
     if !deferred.flushes.is_empty() {
         // Ends in an ISB, so it pays for the barriers as well.
         flush_pending();

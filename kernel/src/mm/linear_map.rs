@@ -6,7 +6,7 @@ use super::{
     lazy,
     page_alloc::{self, OutOfMemory, PageList, Pages},
     page_table::{
-        Leaf, PageTable, TableMemory,
+        PageTable, TableMemory,
         walks::{WALKS, Waiting},
     },
     tlb::{Flush, Removed},
@@ -14,12 +14,15 @@ use super::{
 #[cfg(feature = "oracle")]
 use crate::event;
 use crate::{
-    arch::{entry::Entry, record::span},
+    arch::{
+        entry::{Entries, Entry},
+        record::span,
+    },
     bug::{Bug, planted},
     task::lock::SpinLock,
 };
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use vmsa::{Frame, PAGE_SIZE, PageRange, PhysAddr, VirtAddr};
+use vmsa::{Frame, PAGE_SIZE, PTRS_PER_TABLE, PageRange, PhysAddr, VirtAddr};
 
 /// The address of `pa` in the linear map.
 #[inline]
@@ -89,6 +92,14 @@ impl TableMemory for Linear {
         // SAFETY: `table` is a table of the kernel's tree, or was when a walk came to it: it stays
         // one for as long as a walk may be in it, the linear map maps it, and only Entry touches it.
         unsafe { Entry::new(virt(pa).as_mut_ptr(), pa) }
+    }
+
+    #[inline]
+    fn entries(&self, table: Frame, first: usize, count: usize) -> Entries {
+        assert!(first + count <= PTRS_PER_TABLE);
+        let pa = table.start() + first as u64 * 8;
+        // SAFETY: as in `entry`.
+        unsafe { Entries::new(virt(pa).as_mut_ptr(), pa, count) }
     }
 
     fn zero(&mut self, page: Frame) {
@@ -200,13 +211,8 @@ pub(super) fn set_valid(ranges: impl Iterator<Item = PageRange> + Clone, pages: 
     }
     let section = lazy::section();
     for range in ranges.clone() {
-        let change = |leaf: &Leaf| {
-            let old = leaf.get();
-            leaf.set(old, old.with_valid(valid));
-            Ok(())
-        };
         kernel
-            .change_leaves(&section, range, change)
+            .edit_pages(&section, range, lazy::Edit::valid(valid))
             .unwrap_or_else(|error| unreachable!("mapped pages lost their leaves: {error}"));
     }
     if !valid && !planted(Bug::TlbiBeforeStore) {

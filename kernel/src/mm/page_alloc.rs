@@ -28,6 +28,7 @@ mod shares;
 
 pub use buddy::{Buddy, ORDERS};
 pub use error::{FreeError, OutOfMemory};
+pub use list::Frames;
 pub use map::{MAX_ORDER, PageMeta};
 pub use memory::{drain, free_blocks, managed, metadata_bytes, open};
 pub use shares::shares;
@@ -37,7 +38,7 @@ pub type BlockList = buddy::BlockList<'static>;
 #[cfg(feature = "oracle")]
 use crate::event;
 use core::{panic::Location, sync::atomic::Ordering::Relaxed};
-use list::{Chain, Frames, Runs};
+use list::{Chain, Runs};
 use map::State;
 use spin::Once;
 use vmsa::Frame;

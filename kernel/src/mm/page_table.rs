@@ -21,13 +21,17 @@ mod install_ktests;
 #[cfg(target_os = "none")]
 mod ktests;
 mod offline;
+mod runs;
 pub mod walks;
 #[cfg(target_os = "none")]
 mod walks_ktests;
 
 use super::{lazy, page_alloc::OutOfMemory};
 use crate::{
-    arch::{barrier, entry::Entry},
+    arch::{
+        barrier,
+        entry::{Entries, Entry},
+    },
     bug::{Bug, planted},
     event,
     task::points::preempt_point,
@@ -46,6 +50,12 @@ pub trait TableMemory {
 
     /// The entry `index` of `table`.
     fn entry(&self, table: Frame, index: usize) -> Entry;
+
+    /// The `count` entries of `table` from `first` on.
+    ///
+    /// # Panics
+    /// If a table has fewer.
+    fn entries(&self, table: Frame, first: usize, count: usize) -> Entries;
 
     /// Zeroes a page that is no table yet.
     fn zero(&mut self, page: Frame);

@@ -11,8 +11,8 @@ mod ktests;
 
 use super::{
     layout::{LINEAR, VMALLOC},
-    lazy, linear_map,
-    page_table::Leaf,
+    lazy::{self, Edit},
+    linear_map,
     tlb::{Flush, Removed},
     vmalloc::{self, AreaKind},
 };
@@ -21,7 +21,7 @@ use crate::{
     bug::{Bug, planted},
 };
 use core::fmt;
-use vmsa::{Attributes, Frame, Level, PageRange, VirtAddr};
+use vmsa::{Attributes, Frame, Level, PageRange, PhysAddr, VirtAddr};
 
 /// Why the permissions were not changed. Nothing was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,22 +114,18 @@ fn change_memory_common(
 
     let kernel = linear_map::kernel();
     let section = lazy::section();
-    let change = |leaf: &Leaf| {
-        let old = leaf.get();
-        leaf.set(old, old.with_attributes((old.attributes() - clear) | set));
-        Ok(())
-    };
+    let edit = Edit::attributes(set, clear);
     // The area has been checked to be mapped by pages, and so has the linear map: nothing here can
     // fail.
     if alias {
         for_each_run(range, |linear| {
             kernel
-                .change_leaves(&section, linear, change)
+                .edit_pages(&section, linear, edit)
                 .unwrap_or_else(broken);
         });
     }
     kernel
-        .change_leaves(&section, range, change)
+        .edit_pages(&section, range, edit)
         .unwrap_or_else(broken);
 
     // Nobody may believe that the pages are read-only before this is through, whatever the backend:
@@ -159,13 +155,21 @@ fn refuse_writable_and_executable(
     set: Attributes,
     clear: Attributes,
 ) -> Result<(), Error> {
+    // With an alias in blocks every frame is writable, there.
+    let alias_writable = !linear_map::is_page_granular();
+    if set.contains(Attributes::AP_READ_ONLY) && !alias_writable {
+        // Whatever is executable, it is not writable.
+        return Ok(());
+    }
+    let edit = Edit::attributes(set, clear);
     let mut refused = false;
-    linear_map::kernel().visit(range, &mut |_, _, entry| {
-        let new = (entry.attributes() - clear) | set;
-        // With an alias in blocks every frame is writable, there.
-        let writable = new.is_writable_el1() || !linear_map::is_page_granular();
-        refused |= writable && new.is_executable_el1();
-    });
+    linear_map::kernel()
+        .read_pages(range, |entry| {
+            let new = edit.apply(entry).attributes();
+            let writable = new.is_writable_el1() || alias_writable;
+            refused |= writable && new.is_executable_el1();
+        })
+        .unwrap_or_else(broken);
     if refused {
         Err(Error::WritableAndExecutable)
     } else {
@@ -175,29 +179,27 @@ fn refuse_writable_and_executable(
 
 /// Calls `each` for the linear aliases of the pages of `range`, a run of adjacent frames at a time.
 fn for_each_run(range: PageRange, mut each: impl FnMut(PageRange)) {
-    let mut run: Option<(Frame, u64)> = None;
-    let mut flush = |run: Option<(Frame, u64)>| {
-        if let Some((first, count)) = run {
-            PageRange::new(linear_map::virt(first.start()), count)
-                .into_iter()
-                .for_each(&mut each);
-        }
+    // The first frame of the run, and how many it has.
+    let (mut first, mut count) = (Frame::containing(PhysAddr::literal(0)), 0);
+    let mut end = |first: Frame, count| {
+        PageRange::new(linear_map::virt(first.start()), count)
+            .into_iter()
+            .for_each(&mut each);
     };
-    linear_map::kernel().visit(range, &mut |_, level, entry| {
-        let Some(frame) = entry.output_ignoring_valid(level).map(Frame::containing) else {
-            return;
-        };
-        run = match run {
-            Some((first, count)) if frame.number() == first.number() + count => {
-                Some((first, count + 1))
+    linear_map::kernel()
+        .read_pages(range, |entry| {
+            let Some(frame) = entry.output_ignoring_valid(Level::L3) else {
+                return;
+            };
+            let frame = Frame::containing(frame);
+            if frame.number() != first.number() + count {
+                end(first, count);
+                (first, count) = (frame, 0);
             }
-            other => {
-                flush(other);
-                Some((frame, 1))
-            }
-        };
-    });
-    flush(run);
+            count += 1;
+        })
+        .unwrap_or_else(broken);
+    end(first, count);
 }
 
 /// Makes pages of a vmalloc area or of the linear map valid or invalid, leaving their aliases

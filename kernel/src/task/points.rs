@@ -37,6 +37,13 @@ pub fn preempt_point() {
     }
 }
 
+/// Whether a task has a plan. A task makes none for another, so what it is told of its own stays true
+/// until it calls [`plan`].
+#[inline]
+pub fn is_planned() -> bool {
+    ARMED.load(Relaxed)
+}
+
 #[cold]
 #[inline(never)]
 fn reached() {

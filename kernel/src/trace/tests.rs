@@ -77,7 +77,7 @@ fn spans_and_calls_are_recorded_and_not_counted() {
     let kinds = record::<4>(|| {
         let _outer = span("outer");
         drop(span("inner"));
-        note(Kind::Enter("noted"));
+        note(|| Kind::Enter("noted"));
         // The drop of `_outer` is one event more than there is room for.
     });
     assert_eq!(kinds.unwrap_err(), Incomplete { lost: 1 });

@@ -6,6 +6,7 @@
 
 use crate::addr::{ADDRESS_BITS, PAGE_SHIFT, PhysAddr};
 use crate::attributes::Attributes;
+use crate::frame::Frame;
 use crate::level::Level;
 use core::fmt;
 
@@ -132,6 +133,14 @@ impl Descriptor {
         // Unnamed bits (`from_bits_retain`) are not attributes and stay out.
         let attributes = attributes.intersection(Attributes::all());
         Some(Self(output.as_u64() | attributes.bits() | kind | VALID))
+    }
+
+    /// A valid entry that maps a page: [`leaf`](Self::leaf) at L3, where nothing can be wrong.
+    #[must_use]
+    pub const fn page(frame: Frame, attributes: Attributes) -> Self {
+        // What is the same for all pages in one place, so that a loop over frames has it once.
+        let bits = attributes.intersection(Attributes::all()).bits() | TABLE_OR_PAGE | VALID;
+        Self(frame.number() << PAGE_SHIFT | bits)
     }
 
     /// Where the entry leads: the next table, or the memory that it maps.

@@ -28,6 +28,9 @@ kernel_test! { "interrupt", a_restartable_sequence_stores_last_and_changes_no_in
         (0xffff_fc00, 0x9100_0400),
         (0xffc0_0000, 0xf900_0000),
     ];
+    /// `ADD` of another register.
+    const ADD_REGISTER: (u32, u32) = (0xffe0_fc00, 0x8b00_0000);
+    let mut of_registers = 0;
     for sequence in sequences() {
         let mut words = [0u32; 4];
         for (word, n) in words.iter_mut().zip(0..) {
@@ -35,8 +38,9 @@ kernel_test! { "interrupt", a_restartable_sequence_stores_last_and_changes_no_in
             // SAFETY: the kernel's code, which is mapped and readable.
             *word = unsafe { at.read() };
         }
-        for (word, (mask, form)) in words.iter().zip(FORMS) {
-            check_eq!(word & mask, form);
+        let of_register = words[2] & ADD_REGISTER.0 == ADD_REGISTER.1;
+        for (n, (word, (mask, form))) in words.iter().zip(FORMS).enumerate() {
+            check!(word & mask == form || n == 2 && of_register);
         }
         let target = |word: u32| word & 0x1f;
         let base = |word: u32| word >> 5 & 0x1f;
@@ -46,6 +50,13 @@ kernel_test! { "interrupt", a_restartable_sequence_stores_last_and_changes_no_in
         check!(target(add) == target(ldr) && base(add) == target(ldr));
         check!(target(str) == target(ldr));
         check_eq!(ldr >> 10 & 0xfff, str >> 10 & 0xfff);
+        if of_register {
+            of_registers += 1;
+            let number = add >> 16 & 0x1f;
+            check!(number != target(ldr) && number != target(mrs));
+        }
     }
+    // Both kinds are there to be looked at.
+    check!(of_registers > 0 && of_registers < sequences().len());
     Ok(())
 } }

@@ -3,7 +3,7 @@
 
 use super::{
     active::is_active,
-    config::{Backend, backend, ets2},
+    config::{Backend, backend},
 };
 use crate::{
     arch::barrier,
@@ -20,9 +20,9 @@ use vmsa::{Attributes, Descriptor};
 /// have fetched ahead, found the leaf invalid, and hold on to that until it synchronises. The model
 /// says nothing of fetches from fresh mappings, so what can be executed keeps both.
 #[inline]
-pub(super) fn needs_barriers(new: Descriptor) -> bool {
+pub(super) fn needs_barriers(new: Descriptor, ets2: bool) -> bool {
     const DATA: Attributes = Attributes::PXN.union(Attributes::UXN);
-    new.is_valid() && !(ets2() && new.attributes().contains(DATA))
+    new.is_valid() && !(ets2 && new.attributes().contains(DATA))
 }
 
 /// The barriers after making a leaf valid: now, or at the end of the section.

@@ -12,7 +12,7 @@
 //! doing it once.
 
 use super::{
-    config::{Backend, backend, model},
+    config::{Backend, backend, ets2, model},
     full::count_full,
     owed::needs_barriers,
 };
@@ -127,7 +127,7 @@ fn drain_from(cpu: &PerCpu, task: &Task) {
             new,
         } = store;
         entry.store(va, Level::L3, old, new);
-        if needs_barriers(new) {
+        if needs_barriers(new, ets2()) {
             task.deferred.barriers.set(true);
         }
     }

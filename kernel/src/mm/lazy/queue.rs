@@ -1,9 +1,14 @@
 //! Stores that wait: the backend `stores`.
 
-use super::{config::backend, full::count_full, owed::needs_barriers, percpu};
+use super::{
+    config::{backend, ets2},
+    full::count_full,
+    owed::needs_barriers,
+    percpu,
+};
 use crate::{
     arch::entry::Entry,
-    task::{self, deferred::QueuedStore, points::preempt_point},
+    task::{self, Task, deferred::QueuedStore, points::preempt_point},
 };
 use vmsa::Level;
 
@@ -26,7 +31,21 @@ pub(super) fn queue(store: QueuedStore) {
 /// is not a live leaf, or needs memory to tell the truth, drains first.
 #[inline]
 pub fn drain() {
-    let task = task::current();
+    drain_of(task::current());
+}
+
+/// As [`drain`], for who knows which task that is.
+#[inline]
+pub(super) fn drain_of(task: &Task) {
+    if task.section_lock.on_cpu.get() || !task.deferred.stores.is_empty() {
+        drain_what_waits(task);
+    }
+}
+
+/// Out of line: by default no store waits, ever.
+#[cold]
+#[inline(never)]
+fn drain_what_waits(task: &Task) {
     if task.section_lock.on_cpu.get() {
         percpu::drain();
     }
@@ -45,7 +64,7 @@ pub fn drain() {
     {
         entry.store(va, Level::L3, old, new);
         preempt_point();
-        if needs_barriers(new) {
+        if needs_barriers(new, ets2()) {
             task.deferred.barriers.set(true);
         }
     }

@@ -2,7 +2,7 @@
 
 use super::{
     active::is_active,
-    config::{Backend, backend},
+    config::{Backend, backend, ets2},
     flush::flush_before_reuse,
     owed::{needs_barriers, owe_barriers},
     queue::{drain, is_queued, queue},
@@ -37,7 +37,7 @@ pub fn store_leaf(entry: Entry, va: VirtAddr, old: Descriptor, new: Descriptor) 
     }
     entry.store(va, Level::L3, old, new);
     preempt_point();
-    if needs_barriers(new) {
+    if needs_barriers(new, ets2()) {
         owe_barriers();
     }
     // An entry made invalid owes nothing: the barriers of its TLBI sequence are the ones it needs,
@@ -56,7 +56,7 @@ pub fn store_block(entry: Entry, va: VirtAddr, old: Descriptor, new: Descriptor)
             .for_each(|page| flush_before_reuse(page, new));
     }
     entry.store(va, Level::L2, old, new);
-    if needs_barriers(new) {
+    if needs_barriers(new, ets2()) {
         owe_barriers();
     }
 }

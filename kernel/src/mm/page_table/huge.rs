@@ -405,11 +405,10 @@ impl<M: TableMemory> PageTable<M> {
         count: usize,
         va: VirtAddr,
     ) -> Result<(), Error> {
-        let sets = (first / SET * SET..first + count).step_by(SET);
-        if sets
-            .into_iter()
-            .any(|index| self.is_contiguous(table, index))
-        {
+        let start = first / SET * SET;
+        let entries = self.memory.entries(table, start, first + count - start);
+        let contiguous = |entry: Descriptor| entry.attributes().contains(Attributes::CONTIGUOUS);
+        if entries.load_every(SET).any(contiguous) {
             return Err(Error::Block(va));
         }
         Ok(())

@@ -6,6 +6,7 @@ mod differential;
 mod model;
 mod prepare;
 mod random;
+mod runs;
 
 use super::*;
 use crate::mm::host_tests::{Arena, Machine, Step, steps};

@@ -12,7 +12,8 @@ use crate::{
     arch::record::span,
     bug::{Bug, planted},
     mm::{
-        debug_pagealloc, kasan, lazy,
+        debug_pagealloc, kasan,
+        lazy::{self, KnownFrames},
         linear_map::{self, Linear},
         page_alloc::{self, OutOfMemory, PageList},
         page_table::{self, PageTable},
@@ -21,7 +22,7 @@ use crate::{
     task,
 };
 use core::panic::Location;
-use vmsa::{Attributes, Descriptor, Frame, Level, PAGE_SIZE, PageRange, VirtAddr};
+use vmsa::{Attributes, Frame, Level, PAGE_SIZE, PageRange, VirtAddr};
 
 /// Allocates `size` bytes, rounded up to pages, at the lowest address that is free. The contents
 /// are whatever was in the pages.
@@ -108,30 +109,14 @@ pub(super) fn map_frames(
 }
 
 /// Maps the pages of an area but for its guard page.
-fn map(
-    area: &OwnedArea,
-    frames: impl Iterator<Item = Frame>,
-    attributes: Attributes,
-) -> Result<(), Error> {
-    let guard = u64::from(!planted(Bug::GuardMapped));
-    let Some(range) = PageRange::new(area.start(), area.pages() - guard) else {
+fn map(area: &OwnedArea, frames: impl KnownFrames, attributes: Attributes) -> Result<(), Error> {
+    let Some(range) = PageRange::new(area.start(), area.pages() - 1) else {
         return Err(Error::Invalid);
     };
-    let mut frames = frames;
-    let mapped = linear_map::kernel().apply_to_page_range(range, |leaf| {
-        let old = leaf.get();
-        if !old.is_none() {
-            return Err(page_table::Error::Occupied(leaf.va()));
-        }
-        let frame = match frames.next() {
-            None if planted(Bug::GuardMapped) => frame_before(leaf.va()),
-            next => next,
-        };
-        let frame = frame.ok_or(page_table::Error::NotMapped(leaf.va()))?;
-        let new = Descriptor::leaf(Level::L3, frame.start(), attributes);
-        leaf.set(old, new.ok_or(page_table::Error::NotMapped(leaf.va()))?);
-        Ok(())
-    });
+    let mut mapped = linear_map::kernel().map_pages(range, frames, attributes);
+    if planted(Bug::GuardMapped) {
+        mapped = mapped.and_then(|()| map_guard(area.start() + range.bytes(), attributes));
+    }
     mapped.map_err(|error| match error {
         page_table::Error::OutOfMemory => Error::OutOfMemory,
         // Free addresses are not mapped, and there is a frame for each page: the tables are not
@@ -140,10 +125,16 @@ fn map(
     })
 }
 
-/// The frame of the page before `va`, for a guard page that is none.
-fn frame_before(va: VirtAddr) -> Option<Frame> {
-    let (entry, level) = linear_map::kernel().leaf(va - PAGE_SIZE)?;
-    entry.output(level).map(Frame::containing)
+/// Maps the guard page at `va` to the frame of the page before it: for a planted bug.
+fn map_guard(va: VirtAddr, attributes: Attributes) -> Result<(), page_table::Error> {
+    let mut kernel = linear_map::kernel();
+    let frame = kernel
+        .leaf(va - PAGE_SIZE)
+        .and_then(|(entry, level)| entry.output(level))
+        .map(Frame::containing)
+        .ok_or(page_table::Error::NotMapped(va))?;
+    let page = PageRange::new(va, 1).ok_or(page_table::Error::NotMapped(va))?;
+    kernel.map_pages(page, [frame].iter().copied(), attributes)
 }
 
 /// Frees what [`vmalloc`] or [`vmalloc_huge`](super::vmalloc_huge) returned. Its pages are free at
@@ -244,16 +235,14 @@ fn unmap(area: &OwnedArea, mut each: impl FnMut(Frame)) {
     let mut reset = false;
     let section = lazy::section();
     kernel
-        .change_leaves(&section, range, |leaf| {
-            let old = leaf.take();
+        .take_pages(&section, range, |old| {
             if let Some(frame) = old.output_ignoring_valid(Level::L3).map(Frame::containing) {
                 if owned && old.attributes() != Attributes::KERNEL_DATA {
                     reset = true;
-                    make_alias_writable(&kernel, frame)?;
+                    make_alias_writable(&kernel, frame);
                 }
                 each(frame);
             }
-            Ok(())
         })
         .unwrap_or_else(|error| unreachable!("an area is made of pages: {error}"));
     if reset {
@@ -278,11 +267,14 @@ fn unmap(area: &OwnedArea, mut each: impl FnMut(Frame)) {
 }
 
 /// Undoes what `set_memory_ro` did to the linear alias of a frame; the flush is the caller's.
-fn make_alias_writable(kernel: &PageTable<Linear>, frame: Frame) -> Result<(), page_table::Error> {
+#[cold]
+fn make_alias_writable(kernel: &PageTable<Linear>, frame: Frame) {
     if !linear_map::is_page_granular() {
-        return Ok(());
+        return;
     }
-    kernel.set_leaf(linear_map::virt(frame.start()), |entry| {
-        entry.with_attributes(Attributes::KERNEL_DATA)
-    })
+    kernel
+        .set_leaf(linear_map::virt(frame.start()), |entry| {
+            entry.with_attributes(Attributes::KERNEL_DATA)
+        })
+        .unwrap_or_else(|error| unreachable!("the linear map is made of pages: {error}"));
 }

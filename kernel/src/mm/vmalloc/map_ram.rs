@@ -24,7 +24,7 @@ use crate::{
     task,
 };
 use core::panic::Location;
-use vmsa::{Attributes, Descriptor, Frame, Level, PAGE_SIZE, PageRange, VirtAddr};
+use vmsa::{Attributes, Frame, PAGE_SIZE, PageRange, VirtAddr};
 
 /// Pages that a block is asked for (VMAP_MAX_ALLOC in Linux on 64 bits); more get an area.
 pub const MAX_FROM_BLOCK: usize = 64;
@@ -57,18 +57,8 @@ fn map_ram(frames: &[Frame], caller: &'static Location<'static>) -> Result<VirtA
     };
     // Addresses come from one block, whose last page is one of the address space's as well.
     let range = PageRange::new(start, pages.into()).ok_or(Error::Invalid)?;
-    let mut frames = frames.iter();
-    let mapped = linear_map::kernel().apply_to_page_range(range, |leaf| {
-        let old = leaf.get();
-        if !old.is_none() {
-            return Err(page_table::Error::Occupied(leaf.va()));
-        }
-        let new = frames
-            .next()
-            .and_then(|frame| Descriptor::leaf(Level::L3, frame.start(), Attributes::KERNEL_DATA));
-        leaf.set(old, new.ok_or(page_table::Error::NotMapped(leaf.va()))?);
-        Ok(())
-    });
+    let frames = frames.iter().copied();
+    let mapped = linear_map::kernel().map_pages(range, frames, Attributes::KERNEL_DATA);
     match mapped {
         Ok(()) => {
             kasan::unpoison(start, range.bytes());
@@ -124,10 +114,7 @@ fn unmap_ram(
     };
     let mut unmapped = 0;
     linear_map::kernel()
-        .apply_to_existing_page_range(range, |leaf| {
-            unmapped += u16::from(!leaf.take().is_none());
-            Ok(())
-        })
+        .take_existing_pages(range, |old| unmapped += u16::from(!old.is_none()))
         .unwrap_or_else(|error| unreachable!("a block is mapped by pages: {error}"));
     if usize::from(unmapped) != pages {
         refused(start, pages, caller);

@@ -1,0 +1,198 @@
+//! Runs: adjacent leaves of one table, changed together.
+//!
+//! What is the same for all of them is asked once, not once a leaf (as Linux does in
+//! `__set_ptes_anysz`): whether the backend has stores or flushes wait, whether barriers may, whether
+//! somebody wants to hear of each store, or to come in between. Mostly the answer is that nothing
+//! stands in the way; then a leaf costs a load, a check and a store, and the barriers of all are owed
+//! by one note when the last is stored. Otherwise each goes through [`store_leaf`].
+//!
+//! From the first store to that note the task does nothing else. What the leaves become is a value
+//! ([`Edit`], [`KnownFrames`]) and not a call, which could pause the mode, flush, or use what has just been
+//! mapped, and would find no debt. [`clear_run`] calls back, and has no debt to note.
+//! - A preemption in between does no harm. Nobody pays for the stores of a task but the task itself,
+//!   at the end of its section, and it makes the note before it gets there, on whichever CPU.
+//! - Nor does an interrupt: a handler pays for its own stores at once, and leaves the task's note as it
+//!   is ([`settle`](super::settle)).
+
+use super::{
+    active::is_active,
+    config::{Backend, backend, ets2},
+    owed::needs_barriers,
+    store::{load_leaf, store_leaf, take_leaf},
+};
+use crate::{
+    arch::entry::Entries,
+    bug::{Bug, planted},
+    task::{self, Task, points},
+    trace,
+};
+use core::{iter::Copied, slice};
+use vmsa::{Attributes, Descriptor, Frame, Level, PAGE_SIZE, VirtAddr};
+
+/// Frames to be mapped, which are known beforehand: coming to the next one is to read memory, no more.
+/// Whoever implements it vouches for that.
+pub trait KnownFrames: Iterator<Item = Frame> + Clone {}
+
+impl KnownFrames for Copied<slice::Iter<'_, Frame>> {}
+
+/// What is to become of leaves: bits to clear, and then bits to set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Edit {
+    clear: u64,
+    set: u64,
+}
+
+impl Edit {
+    /// Loses the attributes `clear` and has those of `set`.
+    #[inline]
+    pub fn attributes(set: Attributes, clear: Attributes) -> Self {
+        let named = |attributes: Attributes| attributes.intersection(Attributes::all()).bits();
+        Self {
+            clear: named(clear),
+            set: named(set),
+        }
+    }
+
+    /// Is valid or not, and otherwise as it was.
+    #[inline]
+    pub fn valid(valid: bool) -> Self {
+        let bit = Descriptor::INVALID.with_valid(true).bits();
+        Self {
+            clear: bit,
+            set: if valid { bit } else { 0 },
+        }
+    }
+
+    /// What becomes of `leaf`.
+    #[inline]
+    pub fn apply(self, leaf: Descriptor) -> Descriptor {
+        Descriptor::from_bits(leaf.bits() & !self.clear | self.set)
+    }
+}
+
+/// Has the leaves of a run, the first of which is that of `va`, map `frames`. Returns how many do: it
+/// ends at a leaf that is not empty, and where there are no more frames.
+#[inline]
+pub fn map_run(
+    entries: Entries,
+    va: VirtAddr,
+    frames: &mut impl KnownFrames,
+    attributes: Attributes,
+) -> usize {
+    let task = task::current();
+    if !may_store_together(task) {
+        return store_singly(entries, va, |old| next_page(old, frames, attributes));
+    }
+    // A copy, which is known to nobody else, can be kept in registers.
+    let mut rest = frames.clone();
+    let new = |old| next_page(old, &mut rest, attributes);
+    let mapped = entries.store_each(va, Level::L3, new, |_| ());
+    *frames = rest;
+    // It is the attributes that decide, and all have the same.
+    let leaf = Descriptor::INVALID
+        .with_valid(true)
+        .with_attributes(attributes);
+    if mapped > 0 && needs_barriers(leaf, ets2()) {
+        task.deferred.barriers.set(true);
+    }
+    mapped
+}
+
+/// What becomes of an empty leaf.
+#[inline]
+fn next_page(
+    old: Descriptor,
+    frames: &mut impl KnownFrames,
+    attributes: Attributes,
+) -> Option<Descriptor> {
+    if !old.is_none() {
+        return None;
+    }
+    frames
+        .next()
+        .map(|frame| Descriptor::page(frame, attributes))
+}
+
+/// Has `edit` become of each leaf of a run.
+#[inline]
+pub fn edit_run(entries: Entries, va: VirtAddr, edit: Edit) {
+    let task = task::current();
+    if !may_store_together(task) {
+        store_singly(entries, va, |old| Some(edit.apply(old)));
+        return;
+    }
+    let ets2 = ets2();
+    let mut owed = false;
+    let change = |old| {
+        let new = edit.apply(old);
+        owed |= needs_barriers(new, ets2);
+        Some(new)
+    };
+    entries.store_each(va, Level::L3, change, |_| ());
+    if owed {
+        task.deferred.barriers.set(true);
+    }
+}
+
+/// Clears the leaves of a run, and tells `each` what they held.
+#[inline]
+pub fn clear_run(entries: Entries, va: VirtAddr, mut each: impl FnMut(Descriptor)) {
+    // A leaf that becomes invalid owes nothing, and is no reuse of an address: but for the backends
+    // that queue it, its store is all that there is to it.
+    if backend().defers_stores() || one_by_one() {
+        return (0..entries.count())
+            .map(|index| take_leaf(entries.entry(index), page(va, index)))
+            .for_each(each);
+    }
+    let clear = |_| Some(Descriptor::INVALID);
+    entries.store_each(va, Level::L3, clear, &mut each);
+}
+
+/// Whether leaves may become valid, or change, one right after the other, and their barriers be owed
+/// after the last.
+#[inline]
+fn may_store_together(task: &Task) -> bool {
+    let backend = match backend() {
+        Backend::Barriers => true,
+        // Otherwise it is to be asked of each address whether it waits for a flush.
+        Backend::Tlbi => task.deferred.flushes.is_empty(),
+        // Each store has its barriers, or goes into the queue.
+        _ => false,
+    };
+    backend && is_active() && !one_by_one()
+}
+
+/// Whether somebody wants to hear of each store of this task, or to come in between. A recording that
+/// another CPU starts in the middle of a run has the next run.
+#[inline]
+fn one_by_one() -> bool {
+    trace::recording()
+        || points::is_planned()
+        || planted(Bug::BarrierBeforeStore)
+        || planted(Bug::StaleReadback)
+}
+
+/// Stores what `new` makes of each leaf, until that is nothing, by whatever way is each leaf's own; how
+/// many that were.
+#[cold]
+#[inline(never)]
+fn store_singly(
+    entries: Entries,
+    va: VirtAddr,
+    mut new: impl FnMut(Descriptor) -> Option<Descriptor>,
+) -> usize {
+    for index in 0..entries.count() {
+        let (entry, va) = (entries.entry(index), page(va, index));
+        let old = load_leaf(entry, va);
+        let Some(new) = new(old) else {
+            return index;
+        };
+        store_leaf(entry, va, old, new);
+    }
+    entries.count()
+}
+
+/// Page number `index` from `va` on.
+fn page(va: VirtAddr, index: usize) -> VirtAddr {
+    va + index as u64 * PAGE_SIZE
+}
