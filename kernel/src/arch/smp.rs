@@ -54,7 +54,7 @@ pub fn present() -> usize {
 }
 
 /// Seconds for a CPU to come up. An emulated one is a thread of a host that may have more to do.
-const PATIENCE: u64 = 20;
+pub const PATIENCE: u64 = 20;
 
 /// Why a CPU was not started. Shown, it is the end of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
