@@ -548,7 +548,8 @@ mod tests {
         );
         assert_eq!(
             refusal("backend=xen"),
-            "lull: unknown BACKEND 'xen'; known: eager, barriers"
+            "lull: unknown BACKEND 'xen'; known: eager, barriers, tlbi, stores, stores-percpu, \
+             stores-percpu-hooks"
         );
         assert_eq!(
             refusal("rodata=off"),

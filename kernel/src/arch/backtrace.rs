@@ -229,9 +229,9 @@ mod machine {
     pub fn callers_frames<const N: usize>() -> [Frame; N] {
         let mut at = frame();
         [(); N].map(|()| {
-            // SAFETY: the record of a function that has not returned leads to the one of its
-            // caller (AAPCS64, 6.4.6); the last, which boot made, is of zeros.
             if at.record != 0 {
+                // SAFETY: the record of a function that has not returned leads to the one of its
+                // caller (AAPCS64, 6.4.6); the last, which boot made, is of zeros.
                 unsafe {
                     asm!(
                         "ldr {record}, [{record}]",

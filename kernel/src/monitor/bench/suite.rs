@@ -129,7 +129,7 @@ fn zeroed(pages: u64, align: u64) -> Result<(), Trouble> {
     // SAFETY: the area is new and mapped for as many bytes.
     unsafe {
         area.as_mut_ptr::<u8>()
-            .write_bytes(0, (pages * PAGE_SIZE) as usize)
+            .write_bytes(0, (pages * PAGE_SIZE) as usize);
     };
     Ok(vfree(area)?)
 }
