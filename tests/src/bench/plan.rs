@@ -88,6 +88,9 @@ pub const ENTRIES: &[Entry] = &[
     fresh("fix_align"),
     fresh("random_size_align"),
     fresh("align_shift"),
+    short(fresh("vm_map_ram")),
+    fresh("vm_map_ram nr_pages=64"),
+    fresh("vfree_deferred n=1"),
 ];
 
 /// The cases that count, by name.

@@ -5,6 +5,7 @@ mod areas;
 mod beyond;
 mod boot;
 mod fragment;
+mod map_ram;
 mod meter;
 mod pages;
 pub mod parameters;
@@ -51,7 +52,7 @@ const fn case(
 }
 
 /// Every case.
-const CASES: [Case; 16] = [
+const CASES: [Case; 18] = [
     case("vmalloc_pair", areas::SIZED, areas::vmalloc_pair),
     case("vmap", areas::SIZED, areas::vmap),
     case("huge_pair", areas::LOOPS, areas::huge_pair),
@@ -66,6 +67,8 @@ const CASES: [Case; 16] = [
     case("fix_align", suite::PLAIN, suite::fix_align),
     case("random_size_align", suite::DRAWN, suite::random_size_align),
     case("align_shift", suite::ONCE, suite::align_shift),
+    case("vm_map_ram", map_ram::BLOCK, map_ram::map_ram),
+    case("vfree_deferred", areas::SIZED, map_ram::vfree_deferred),
     Case {
         name: "boot",
         parameters: suite::ONCE,
