@@ -197,15 +197,16 @@ fn asks_for_more(size: usize) -> usize {
 }
 
 kernel_test! { "heap", it_grows_while_a_section_keeps_others_out, {
-    let Some(there) = cpu::others().next() else {
-        // Nobody else could want to grow it meanwhile.
-        return Ok(());
-    };
     let (_, mapped) = stats();
     if mapped > HEAP.bytes() / 2 {
         return is_refused(HEAP.bytes() as usize + 1);
     }
     must!(migrate_to(0));
+    let Some(there) = cpu::others().next() else {
+        // Nobody else could want to grow it meanwhile.
+        unpin();
+        return Ok(());
+    };
     let _chosen = Chosen::with_lock(Model::TwoCounters, Backend::Barriers, PageTableLock::Global)?;
     let waits = lazy::page_table_lock_contended();
     let section = lazy::section();
