@@ -14,6 +14,7 @@
 //! | `buddy` | the buddy system, as data |
 //! | `cpu_list` | the pages that a CPU keeps, as data |
 //! | `memory` | the two put together, and their locks |
+//! | `withheld` | pages out of reach, for tests |
 //! | this one | the calls, the hooks, the reports |
 
 mod buddy;
@@ -25,6 +26,8 @@ mod list;
 mod map;
 mod memory;
 mod shares;
+#[cfg(target_os = "none")]
+mod withheld;
 
 pub use buddy::{Buddy, ORDERS};
 pub use error::{FreeError, OutOfMemory};
@@ -513,3 +516,5 @@ mod injection {
 
 use injection::injected_failure;
 pub use injection::{armed, fail_after};
+#[cfg(target_os = "none")]
+pub use withheld::withhold;

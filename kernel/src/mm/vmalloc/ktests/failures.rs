@@ -119,14 +119,7 @@ kernel_test! { "vmalloc", failing_for_want_of_tables_leaves_only_tables, {
 
 kernel_test! { "vmalloc", running_out_of_pages_gives_everything_back, {
     // Every page that is left costs time several times over, with the debug tools a lot: so few are.
-    let held = must!(page_alloc::allocate_list(page_alloc::stats().free - LEFT));
-    let result = run_out();
-    page_alloc::free_list(held);
-    result
-} }
-
-/// Runs out of the pages that are left.
-fn run_out() -> TestResult {
+    let _others = must!(page_alloc::withhold(page_alloc::stats().free - LEFT));
     // More than there are.
     let more = bytes(LEFT + 1);
     check_eq!(vmalloc(more), Err(Error::OutOfMemory));
@@ -142,4 +135,4 @@ fn run_out() -> TestResult {
     let start = must!(vmalloc(bytes(2)));
     must!(vfree(start));
     Ok(())
-}
+} }
