@@ -114,7 +114,7 @@ fn boot_cpu_can_idle() -> Result<(), vmalloc::Error> {
 /// [`Error::Stack`].
 pub fn start_workers() -> Result<(), Error> {
     // It never ends, so nobody waits for it.
-    spawn("vfree", vmalloc::free_deferred, 0).map(drop)?;
+    spawn("vfree", vmalloc::free_deferred, 0)?.put_in_background();
     // Where there is one CPU it goes to sleep now: a task that wants to run would have the boot task
     // interrupted.
     schedule::yield_now();

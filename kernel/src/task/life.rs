@@ -133,6 +133,12 @@ impl Handle {
         self.task.id
     }
 
+    /// Lets the task go, as one that waits almost always and follows up what others have done: it
+    /// does not make their time slices end.
+    pub fn put_in_background(self) {
+        schedule::lock().data().put_in_background(self.task);
+    }
+
     /// Waits for the task to end, gives its memory back, and returns what it returned.
     #[track_caller]
     pub fn join(self) -> usize {

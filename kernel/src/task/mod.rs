@@ -132,6 +132,8 @@ pub struct Task {
     exit_value: Cell<usize>,
     /// Nobody will ask for what it returned.
     detached: Cell<bool>,
+    /// It only follows up what others have done: the machine counts as having one task without it.
+    background: Cell<bool>,
     /// Who waits for it to end.
     joiner: Cell<Option<&'static Task>>,
     /// The lowest address of its stack; `None` before it has one of its own, and for the task that
@@ -205,6 +207,7 @@ impl Task {
             all: Links::new(),
             exit_value: Cell::new(0),
             detached: Cell::new(false),
+            background: Cell::new(false),
             joiner: Cell::new(None),
             stack_bottom: Cell::new(None),
             context: UnsafeCell::new(Context::new()),

@@ -138,6 +138,15 @@ impl Scheduler {
         self.queue_up(task, here)
     }
 
+    /// Has a task that was started not count among those that share CPUs: slices do not end for it,
+    /// and who wakes it makes room for it at once where no CPU idles. For tasks that wait almost
+    /// always, and run for a moment.
+    pub(super) fn put_in_background(&mut self, task: &'static Task) {
+        if !task.background.replace(true) {
+            self.live -= 1;
+        }
+    }
+
     /// Queues a task and finds a CPU that has nothing else to do.
     fn queue_up(&mut self, task: &'static Task, here: usize) -> Cpus {
         self.run.push(task);
@@ -152,7 +161,7 @@ impl Scheduler {
         let found = match task.pinned.get() {
             Some(cpu) => Some(cpu as usize).filter(|cpu| idle.contains(*cpu)),
             None if idle.contains(here) => Some(here),
-            None => idle.iter().next(),
+            None => idle.iter().next().or(task.background.get().then_some(here)),
         };
         found.map_or(Cpus::NONE, |cpu| {
             self.idle_cpus = idle.without(cpu);
@@ -183,7 +192,7 @@ impl Scheduler {
     pub(super) fn end(&mut self, task: &'static Task, value: usize, here: usize) -> Cpus {
         task.exit_value.set(value);
         task.state.set(State::Exited);
-        self.live -= 1;
+        self.live -= usize::from(!task.background.get());
         match task.joiner.take() {
             Some(joiner) => self.wake(joiner, here),
             None => {

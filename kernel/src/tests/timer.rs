@@ -4,6 +4,7 @@ use super::cpus::{Installed, PerCpu, all, comes, me, on, on_every, pass_time};
 use crate::{
     arch::{cpu, interrupt::Handlers, time, timer},
     check, check_eq, kernel_test, park,
+    task::schedule,
 };
 
 /// How often the timer of each CPU fired.
@@ -19,11 +20,13 @@ static HANDLERS: Handlers = Handlers {
     ..park::HANDLERS
 };
 
-fn watched() -> Installed {
+fn watched() -> (Installed, schedule::NoSlices) {
+    // Nobody else sets the timer meanwhile.
+    let slices = schedule::no_slices();
     let installed = Installed::new(&HANDLERS);
     FIRED.clear();
     WHEN.clear();
-    installed
+    (installed, slices)
 }
 
 /// Some ticks.

@@ -20,8 +20,9 @@ is put off. The current task is that of the selected CPU (SP_EL0), before there 
         need_variables()
         current = register("SP_EL0")
         task = object_at(current, "kernel::task::Task") if current else static("kernel::task::BOOT_TASK")
-        model = variant("lazy_mmu::model::Model", number(static("kernel::mm::lazy::MODEL")))
-        backend = variant("kernel::mm::lazy::Backend", number(static("kernel::mm::lazy::BACKEND")))
+        chosen = static("kernel::mm::lazy::config::CONFIG")
+        model = variant("lazy_mmu::model::Model", number(chosen, "model"))
+        backend = variant("kernel::mm::lazy::config::Backend", number(chosen, "backend")).replace("per-cpu", "percpu")
         state, deferred = peel(get(task, "lazy_mmu_state")), get(task, "deferred")
         count, pause, active = (number(state, name) for name in ("enable_count", "pause_count", "active"))
         if model == "two-counters":
@@ -43,4 +44,4 @@ is put off. The current task is that of the selected CPU (SP_EL0), before there 
                 grouped(number(store, "va")), number(store, "old"), number(store, "new")))
         say("  {} of {} flushes pending, {} of {} stores queued, the queue was full {} times".format(
             number(flushes, "len"), room(flushes), number(stores, "len"), room(stores),
-            number(static("kernel::mm::lazy::QUEUE_FULL"))))
+            number(static("kernel::mm::lazy::full::QUEUE_FULL"))))
