@@ -4,7 +4,6 @@ use super::cpus::{Installed, PerCpu, all, comes, me, on, on_every, pass_time};
 use crate::{
     arch::{cpu, interrupt::Handlers, time, timer},
     check, check_eq, kernel_test, park,
-    task::schedule,
 };
 
 /// How often the timer of each CPU fired.
@@ -20,13 +19,11 @@ static HANDLERS: Handlers = Handlers {
     ..park::HANDLERS
 };
 
-fn watched() -> (Installed, schedule::NoSlices) {
-    // Nobody else sets the timer meanwhile.
-    let slices = schedule::no_slices();
+fn watched() -> Installed {
     let installed = Installed::new(&HANDLERS);
     FIRED.clear();
     WHEN.clear();
-    (installed, slices)
+    installed
 }
 
 /// Some ticks.

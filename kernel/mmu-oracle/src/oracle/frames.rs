@@ -182,8 +182,22 @@ impl Oracle<'_> {
             self.stale.remove(slot);
             violation
         });
+        self.forget_flushed(cpu, range);
         self.mark(range, None);
         violation
+    }
+
+    /// What the CPU that closes a window knows to be flushed is gone from every TLB. Another CPU may
+    /// have the frame by now, and not know of the flush: whatever it does with it comes before the
+    /// flush, when the window was open, or after it, when nothing is stale.
+    fn forget_flushed(&mut self, cpu: u8, range: PageRange) {
+        while let Some(slot) =
+            self.find_stale_in(range.start(), range.last_byte(), |oracle, slot| {
+                oracle.stale.get(slot).in_window() && oracle.is_reusable(cpu, slot)
+            })
+        {
+            self.stale.remove(slot);
+        }
     }
 
     fn mark(&mut self, range: PageRange, window: Option<Window>) {
