@@ -4,7 +4,7 @@ use super::command::{Failed, refuse};
 use crate::{
     ktest::{self, Expect, KernelTest},
     oracle::Boundary,
-    println, verdict, warning,
+    println, task, verdict, warning,
 };
 
 /// `test list|GROUP|GROUP.NAME`. There is no way to run them all in one boot: a group may use the
@@ -42,6 +42,10 @@ fn run_tests(chosen: impl Fn(&KernelTest) -> bool) -> bool {
             .iter()
             .filter(|test| chosen(test) && (alone || test.expect == Expect::Pass))
     };
+    // Where the boot task was when boot was over, wherever it has got to since.
+    if task::migrate_to(0).is_ok() {
+        task::unpin();
+    }
     println!("KTAP version 1");
     println!("1..{}", tests().count());
     let mut passed = true;

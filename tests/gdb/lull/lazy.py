@@ -23,6 +23,7 @@ is put off. The current task is that of the selected CPU (SP_EL0), before there 
         chosen = static("kernel::mm::lazy::config::CONFIG")
         model = variant("lazy_mmu::model::Model", number(chosen, "model"))
         backend = variant("kernel::mm::lazy::config::Backend", number(chosen, "backend")).replace("per-cpu", "percpu")
+        lock = variant("kernel::mm::lazy::config::PageTableLock", number(chosen, "lock"))
         state, deferred = peel(get(task, "lazy_mmu_state")), get(task, "deferred")
         count, pause, active = (number(state, name) for name in ("enable_count", "pause_count", "active"))
         if model == "two-counters":
@@ -31,8 +32,8 @@ is put off. The current task is that of the selected CPU (SP_EL0), before there 
             counters = "nesting_level={} active={}".format(count, active)
         else:
             counters = "active={}".format(active)
-        say("Lazy MMU mode of task {}: model={} backend={} {} owed={} in_interrupt={}".format(
-            text(get(task, "name")), model, backend, counters, number(deferred, "barriers"),
+        say("Lazy MMU mode of task {}: model={} backend={} ptlock={} {} owed={} in_interrupt={}".format(
+            text(get(task, "name")), model, backend, lock, counters, number(deferred, "barriers"),
             int(number(task, "interrupt_depth") != 0)))
         flushes, stores = get(deferred, "flushes"), get(deferred, "stores")
         for flush in items(flushes):
