@@ -4,7 +4,7 @@ import gdb
 
 from .command import Command, no_arguments
 from .machine import need_variables
-from .rust import get, number, object_at, peel, reference, some, static, text, variant
+from .rust import get, number, object_at, peel, reference, static, text, variant
 from .words import say
 
 PAGE_SIZE = 4096
@@ -23,12 +23,17 @@ a purge is under way those that it works on are in neither list."""
     def run(self, argument):
         no_arguments(argument, self.name)
         need_variables()
-        state = get(static("kernel::mm::vmalloc::state::STATE"), "inner")
-        if number(state, "lock"):
-            say("The lock is held: what follows may be half changed.")
-        busy, lazy = get(state, "data", "busy"), get(state, "data", "lazy")
-        used = self.check(self.tree(reference(busy, "tree", "root")), number(busy, "count"), "areas in use")
-        freed = self.check(self.chain(lazy), number(lazy, "count"), "freed areas")
+        space = static("kernel::mm::vmalloc::state::SPACE")
+        used, freed, pages = [], [], 0
+        for n in range(number(space, "count")):
+            arena = get(space, "arenas")[n]
+            state = get(arena, "ranges", "inner")
+            if number(state, "lock"):
+                say("The lock of arena {} is held: what follows may be half changed.".format(n))
+            busy, lazy = get(state, "data", "busy"), get(arena, "lazy")
+            used += self.check(self.tree(reference(busy, "tree", "root")), number(busy, "count"), "areas in use")
+            freed += self.chain(lazy)
+            pages += number(lazy, "pages")
         for area in used:
             info = peel(get(area, "info"))
             caller = reference(info, "caller")
@@ -38,7 +43,6 @@ a purge is under way those that it works on are in neither list."""
             say("{}{} pages={} {}".format(self.range(area), made, number(area, "pages") - 1, kind))
         for area in freed:
             say(self.range(area) + " unpurged vm_area")
-        pages = number(lazy, "pages")
         say("{} areas in use, {} freed and not purged ({} pages)".format(len(used), len(freed), pages))
 
     def tree(self, root):
@@ -56,11 +60,15 @@ a purge is under way those that it works on are in neither list."""
             at = reference(self.child(at, 1))
 
     def chain(self, lazy):
-        """The records of the list, in order: each leads to the next by its second child."""
-        at = reference(some(get(lazy, "ends")), "__0") if number(lazy, "count") else 0
+        """The records of the list, the oldest first: each leads to the one before it by its second child."""
+        found, at = [], int(peel(get(lazy, "first")))
         while at:
-            yield object_at(at, self.record)
+            found.insert(0, object_at(at, self.record))
             at = reference(self.child(at, 1))
+            # No more than there are records for in a gigabyte.
+            if len(found) > 1 << 20:
+                raise gdb.GdbError("the links of the freed areas are broken: they have no end")
+        return found
 
     def child(self, address, side):
         """A link of the record at an address."""

@@ -175,7 +175,7 @@ const REFUSED: &[(&str, &[(&str, &str)])] = &[
             ),
             (
                 "lull-vmalloc",
-                "no symbol kernel::mm::vmalloc::state::STATE: \
+                "no symbol kernel::mm::vmalloc::state::SPACE: \
                  start gdb with the kernel's image, as make gdb does",
             ),
         ],
