@@ -255,6 +255,8 @@ fn stays(argument: usize) -> usize {
 }
 
 kernel_test! { "address_space_random", asids_run_out_while_a_task_runs_elsewhere, {
+    // Elsewhere: where this test had got to, the other task would wait for it.
+    must!(task::migrate_to(0));
     let space = must!(AddressSpace::create());
     must!(space.map(range(0, 1), RW));
     let shared = Shared { space, running: AtomicU32::new(1) };
@@ -285,6 +287,7 @@ kernel_test! { "address_space_random", asids_run_out_while_a_task_runs_elsewhere
     shared.running.store(0, Ordering::Release);
     let wrong = task.join();
     limit_asids(None);
+    task::unpin();
     result?;
     check_eq!(wrong, 0);
     drop(shared);
