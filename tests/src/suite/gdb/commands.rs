@@ -59,7 +59,9 @@ pub(super) fn crash(text: &str, console: &str) -> Result {
             // The area, and the one whose 20 pages were freed: guard pages included.
             " 8192 kernel/src/tour/pause.rs:",
             " 86016 unpurged vm_area",
-            "1 areas in use, 1 freed and not purged (21 pages)",
+            // With the scene's area the stacks of two tasks: the idle one, and the one that frees
+            // areas for handlers.
+            "3 areas in use, 1 freed and not purged (21 pages)",
             ", RW NX, normal write-back (MAIR 0), inner shareable, AF, PXN, UXN",
             // Of the code that was about to run.
             ", ro x, normal write-back (MAIR 0), inner shareable, AF, UXN",
