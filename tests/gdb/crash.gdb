@@ -1,6 +1,6 @@
 # What the project's commands say before the kernel runs, where they refuse, and after it has crashed.
-# The crash is made here, by a jump to the guard page of a vmalloc area in the scene `pause`: the first
-# area has one page, and starts where vmalloc space does.
+# The crash is made here, by a jump to the guard page of the vmalloc area of one page in the scene
+# `pause`: it lies behind the first stack, which has eight pages and a guard page.
 
 # Tries what is refused everywhere, and what is refused somewhere.
 define lull-try
@@ -25,11 +25,11 @@ hbreak kernel::mm::set_memory::set_memory_ro
 continue
 echo lull: in the scene\n
 lull-try
-lull-pt 0xffff800080000000
+lull-pt 0xffff800080009000
 lull-pt $pc
 
 hbreak kernel::arch::exit::failure
-set $pc = 0xffff800080001000
+set $pc = 0xffff80008000a000
 continue
 echo lull: crashed\n
 backtrace 2

@@ -115,11 +115,6 @@ fn boot_cpu_can_idle() -> Result<(), vmalloc::Error> {
 pub fn start_workers() -> Result<(), Error> {
     // It never ends, so nobody waits for it.
     spawn("vfree", vmalloc::free_deferred, 0)?.put_in_background();
-    // Where there is one CPU it goes to sleep now: a task that wants to run would have the boot task
-    // interrupted. With several another CPU has it do so, and the boot task stays where it is.
-    if smp::present() == 1 {
-        schedule::yield_now();
-    }
     Ok(())
 }
 

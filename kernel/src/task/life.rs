@@ -134,9 +134,17 @@ impl Handle {
     }
 
     /// Lets the task go, as one that waits almost always and follows up what others have done: it
-    /// does not make their time slices end.
+    /// does not make their time slices end. Returns when it waits for the first time.
     pub fn put_in_background(self) {
-        schedule::lock().data().put_in_background(self.task);
+        schedule::lock().put_in_background(self.task);
+        let waits = || {
+            let _locked = schedule::lock();
+            self.task.state.get() != State::Runnable
+        };
+        // Where there is one CPU, this lets it have that.
+        while !waits() {
+            schedule::yield_now();
+        }
     }
 
     /// Waits for the task to end, gives its memory back, and returns what it returned.

@@ -98,6 +98,16 @@ impl Locked {
         &mut self.scheduler
     }
 
+    /// Has a task that was started not count among those that share CPUs
+    /// ([`Scheduler::put_in_background`]).
+    pub(super) fn put_in_background(&mut self, task: &'static Task) {
+        self.scheduler.put_in_background(task);
+        // The running task may be alone again.
+        let running = current();
+        self.scheduler.begin_slice(running, time::now());
+        self.set_timer(running);
+    }
+
     /// Lets a new task run.
     pub(super) fn start(&mut self, task: &'static Task) {
         let tell = self.scheduler.start(task, here());

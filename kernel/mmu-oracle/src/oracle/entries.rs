@@ -271,12 +271,17 @@ impl Oracle<'_> {
                 next = self.stale.find(By::Address, key, Some(slot));
                 let stale = *self.stale.get(slot);
                 let applies = stale.is_global() || stale.space == space;
+                // A program may use what another CPU is unmapping at this moment, and fault or not.
+                // Only to whom the change is known, by whatever order, is the flush promised.
+                let fact = stale.changed.fact();
+                let races =
+                    stale.space != 0 && fact.cpu != cpu && !self.order.is_before_loads(cpu, fact);
                 let faults = !permits(stale.old(), access);
                 let gone = stale
                     .covers()
                     .any(|tlbi| self.order.is_gone(cpu, tlbi.fact(), access, faults));
                 let now = live.map(|slot| self.live.get(slot).value());
-                if applies && !gone && differs(stale.old(), now, level, access) {
+                if applies && !races && !gone && differs(stale.old(), now, level, access) {
                     let violation = self.stale_violation(event, slot, Rule::StaleAccess);
                     self.stale.remove(slot);
                     return Some(violation);

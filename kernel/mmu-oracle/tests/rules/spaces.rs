@@ -185,6 +185,42 @@ fn a_copy_takes_the_place_of_a_page_by_break_before_make() {
 }
 
 #[test]
+fn a_program_may_use_what_another_cpu_unmaps_at_this_moment() {
+    const LOCK: u64 = 0x5000_0000;
+    let sync = |access| Kind::Sync {
+        variable: LOCK,
+        access,
+    };
+    let release = sync(SyncAccess::Write { release: true });
+    let acquire = sync(SyncAccess::Read { acquire: true });
+    let steps = |old: Descriptor, new: Descriptor| {
+        vec![
+            (0, asid(1, A)),
+            (0, ttbr0(A)),
+            (1, ttbr0(A)),
+            (0, change(1, NONE, old)),
+            (0, change(1, old, new)),
+            (1, STORE),
+        ]
+    };
+    for (old, new) in [
+        (leaf(FRAME), NONE),
+        (leaf(FRAME), read_only_leaf(FRAME)),
+        (read_only_leaf(FRAME), leaf(FRAME)),
+    ] {
+        assert_eq!(broken(&steps(old, new)), []);
+        // Whoever takes the lock after the change has been promised that it is over.
+        let mut after = steps(old, new);
+        after.splice(5..5, [(0, release), (1, acquire)]);
+        assert_eq!(broken(&after), [Rule::StaleAccess]);
+        // And so has whoever made it.
+        let mut own = steps(old, new);
+        own[5].0 = 0;
+        assert_eq!(broken(&own), [Rule::StaleAccess]);
+    }
+}
+
+#[test]
 fn an_asid_comes_again_where_nothing_is_left_of_it() {
     // Space 1 has run with the ASID; space 2 is given it, and the CPU has left space 1.
     let steps = on_one_cpu(&[

@@ -77,8 +77,8 @@ pub(super) fn crash(text: &str, console: &str) -> Result {
         &[
             "  not mapped: level 3 translation fault",
             " is f8: no access, vmalloc space without an area or behind its end",
-            " ffff800080000f80: 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00\n\
-             >ffff800080001000: f8 f8 f8 f8 f8 f8 f8 f8 f8 f8 f8 f8 f8 f8 f8 f8\n",
+            " ffff800080009f80: 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00\n\
+             >ffff80008000a000: f8 f8 f8 f8 f8 f8 f8 f8 f8 f8 f8 f8 f8 f8 f8 f8\n",
             &area(console)?,
         ],
     )
