@@ -50,7 +50,7 @@ pub mod warning;
 #[cfg(target_os = "none")]
 mod start {
     use crate::{
-        arch::{cpu, device_tree::DeviceTree, exception, exit, interrupt, smp, uart},
+        arch::{cpu, device_tree::DeviceTree, exception, exit, interrupt, smp, uart, user_table},
         mm::{address_space, bring_up, dump, explain, kasan, layout, lazy, stack},
         monitor, oops,
         params::{Params, Rodata},
@@ -79,6 +79,9 @@ mod start {
         let params = Params::parse(tree.bootargs()).unwrap_or_else(|error| refuse(&error));
 
         lazy::count_on_ets2(params.ets2.counts_on(cpu::features().ets2()));
+        if params.narrow_asids {
+            user_table::use_8_bit_asids();
+        }
 
         // Memory: the kernel's own tables, the page allocator, vmalloc.
         let devices = devices(&tree);
@@ -182,7 +185,7 @@ mod start {
         println!(
             "  {}-bit physical addresses, {}-bit ASIDs, TLBI by range: {}, level hints: {}, BBM level {}, ETS2: {}",
             features.pa_bits(),
-            features.asid_bits,
+            user_table::asid_bits(),
             features.tlbi_range,
             features.ttl,
             features.bbm,

@@ -83,6 +83,8 @@ pub struct Params<'a> {
     pub ptlock: PageTableLock,
     /// `ets2=`: whether FEAT_ETS2 is counted on.
     pub ets2: Ets2,
+    /// `asid_bits=`: ASIDs have 8 bits, whatever the CPU can do.
+    pub narrow_asids: bool,
     /// `bug=`: the planted bug of this boot.
     #[cfg(feature = "bugs")]
     pub bug: Option<Bug>,
@@ -107,6 +109,7 @@ impl Default for Params<'_> {
             rodata: Rodata::default(),
             ptlock: PageTableLock::default(),
             ets2: Ets2::default(),
+            narrow_asids: false,
             #[cfg(feature = "bugs")]
             bug: None,
             #[cfg(feature = "oracle")]
@@ -137,6 +140,9 @@ impl fmt::Display for Params<'_> {
             self.ptlock,
             self.ets2.name()
         )?;
+        if self.narrow_asids {
+            write!(f, " asid_bits=8")?;
+        }
         #[cfg(feature = "bugs")]
         if let Some(bug) = self.bug {
             write!(f, " bug={}", bug.name())?;
@@ -156,6 +162,7 @@ enum Name {
     Rodata,
     Ptlock,
     Ets2,
+    AsidBits,
     #[cfg(feature = "bugs")]
     Bug,
     #[cfg(feature = "oracle")]
@@ -174,6 +181,7 @@ impl Name {
         Self::Rodata,
         Self::Ptlock,
         Self::Ets2,
+        Self::AsidBits,
         #[cfg(feature = "bugs")]
         Self::Bug,
         #[cfg(feature = "oracle")]
@@ -192,6 +200,7 @@ impl Name {
             Self::Rodata => "rodata",
             Self::Ptlock => "ptlock",
             Self::Ets2 => "ets2",
+            Self::AsidBits => "asid_bits",
             #[cfg(feature = "bugs")]
             Self::Bug => "bug",
             #[cfg(feature = "oracle")]
@@ -237,6 +246,7 @@ impl Name {
             Self::DebugPagealloc | Self::PagePoison | Self::Kasan | Self::Monitor => &["on", "off"],
             Self::Rodata => &const { [Rodata::On.name(), Rodata::Full.name()] },
             Self::Ets2 => &const { [Ets2::Auto.name(), Ets2::Assume.name(), Ets2::Off.name()] },
+            Self::AsidBits => &["auto", "8"],
             #[cfg(feature = "bugs")]
             Self::Bug => Bug::NAMES,
             #[cfg(feature = "oracle")]
@@ -359,6 +369,13 @@ impl<'a> Params<'a> {
                     _ => return Err(unknown),
                 };
             }
+            Name::AsidBits => {
+                self.narrow_asids = match value {
+                    "auto" => false,
+                    "8" => true,
+                    _ => return Err(unknown),
+                };
+            }
             #[cfg(feature = "bugs")]
             Name::Bug => {
                 let known = Bug::NAMES.iter().position(|name| *name == value);
@@ -475,8 +492,18 @@ mod tests {
     }
 
     #[test]
+    fn asids_have_as_many_bits_as_the_cpu_can_do_unless_it_is_said() {
+        let narrow = |line| Params::parse(line).unwrap().narrow_asids;
+        assert!(!narrow("") && !narrow("asid_bits=8 asid_bits=auto") && narrow("asid_bits=8"));
+        assert_eq!(
+            refusal("asid_bits=16"),
+            "lull: unknown ASID_BITS '16'; known: auto, 8"
+        );
+    }
+
+    #[test]
     fn what_is_shown_can_be_read_back() {
-        let line = "model=token backend=eager debug_pagealloc=off page_poison=on kasan=off rodata=on ptlock=global ets2=off";
+        let line = "model=token backend=eager debug_pagealloc=off page_poison=on kasan=off rodata=on ptlock=global ets2=off asid_bits=8";
         let params = Params::parse(line).unwrap();
         assert_eq!(params.to_string(), line);
         assert_eq!(Params::parse(&params.to_string()), Ok(params));
@@ -534,12 +561,12 @@ mod tests {
         assert_eq!(
             refusal("foo=1"),
             "lull: unknown parameter 'foo'; known: model, backend, debug_pagealloc, page_poison, \
-             kasan, rodata, ptlock, ets2, autorun, monitor"
+             kasan, rodata, ptlock, ets2, asid_bits, autorun, monitor"
         );
         assert_eq!(
             refusal("kasan=on quiet"),
             "lull: unknown parameter 'quiet'; known: model, backend, debug_pagealloc, page_poison, \
-             kasan, rodata, ptlock, ets2, autorun, monitor"
+             kasan, rodata, ptlock, ets2, asid_bits, autorun, monitor"
         );
         assert_eq!(
             refusal("model=x"),

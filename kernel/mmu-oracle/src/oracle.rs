@@ -135,7 +135,11 @@ impl<'m> Oracle<'m> {
             return self.memory_full();
         }
         match event.kind {
-            Kind::Online | Kind::Tcr(_) => None,
+            Kind::Online => None,
+            Kind::Tcr(value) => {
+                self.spaces.tcr(value);
+                None
+            }
             Kind::EntryRead(entry) => self.entry_read(event, entry),
             Kind::Snapshot(entry) => self.snapshot(event, entry),
             Kind::LinearMap(range) => {

@@ -22,6 +22,9 @@ const LEAN: &[(&str, &str)] = &[
 /// The groups that are about CPUs and who runs on them.
 const ABOUT_CPUS: &[&str] = &["interrupt", "smp", "task", "timer"];
 
+/// The groups in which programs run, or what stands for them.
+const ABOUT_ASIDS: &[&str] = &["address_space", "address_space_random", "user"];
+
 /// A name for tests there, and what differs.
 type Other = (&'static str, &'static [(&'static str, &'static str)]);
 
@@ -31,6 +34,12 @@ const FOUR_CPUS: Other = ("kernel-4-cpus", &[("SMP", "4")]);
 const OTHER_CONTROLLER: Other = (
     "kernel-4-cpus-gic2-el2",
     &[("SMP", "4"), ("GIC", "2"), ("EL", "2")],
+);
+
+/// What those about ASIDs run on besides.
+const FEW_ASIDS: Other = (
+    "kernel-8-bit-asids",
+    &[("SMP", "4"), ("APPEND", "asid_bits=8")],
 );
 
 /// One test, as the kernel's `test list` describes it.
@@ -78,7 +87,7 @@ impl Suite<'_> {
         let mut jobs: Vec<Job<'_>> = Vec::new();
         for test in listed.into_iter().filter(chosen) {
             if test.panics.is_some() {
-                for (kind, changes) in self.several_cpus(&test.group) {
+                for (kind, changes) in self.other_machines(&test.group) {
                     let test = test.clone();
                     jobs.push(Box::new(move || self.panic_test(kind, changes, &test)));
                 }
@@ -88,7 +97,7 @@ impl Suite<'_> {
             }
         }
         for (group, tests) in groups {
-            for (kind, changes) in self.several_cpus(&group) {
+            for (kind, changes) in self.other_machines(&group) {
                 let (group, tests) = (group.clone(), tests.clone());
                 jobs.push(Box::new(move || {
                     self.group(kind, changes, &group, &tests);
@@ -144,11 +153,12 @@ impl Suite<'_> {
     }
 
     /// The machines that a group runs on besides, with several CPUs.
-    fn several_cpus(&self, group: &str) -> impl Iterator<Item = Other> + use<> {
+    fn other_machines(&self, group: &str) -> impl Iterator<Item = Other> + use<> {
         // Another interrupt controller is nothing to judge.
         let controller = self.build == Build::Plain && ABOUT_CPUS.contains(&group);
         let also = controller.then_some(OTHER_CONTROLLER);
-        core::iter::once(FOUR_CPUS).chain(also)
+        let few = ABOUT_ASIDS.contains(&group).then_some(FEW_ASIDS);
+        core::iter::once(FOUR_CPUS).chain(also).chain(few)
     }
 
     /// Runs a test that is to end in a panic.

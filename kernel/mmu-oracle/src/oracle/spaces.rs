@@ -17,11 +17,16 @@ use crate::{
 /// No ASID: that of the CPU's empty table.
 const NONE: u16 = 0;
 
+/// TCR_EL1.AS: ASIDs have 16 bits, and 8 where it is clear.
+const AS: u64 = 1 << 36;
+
 /// Who has which ASID, and where.
 #[derive(Debug)]
 pub(super) struct Spaces<'m> {
     /// The ASID of each space, by number; [`NONE`] for a space that has lost its own.
     asids: &'m mut [u16],
+    /// Which bits of an ASID count: TCR_EL1.AS may have the upper ones ignored.
+    bits: u16,
     /// The space that each CPU uses; 0 for none.
     current: [u16; MAX_CPUS],
     held: &'m mut [Held],
@@ -34,9 +39,20 @@ impl<'m> Spaces<'m> {
             .for_each(|(number, asid)| *asid = number);
         Self {
             asids,
+            bits: u16::MAX,
             current: [0; MAX_CPUS],
             held,
         }
+    }
+
+    /// TCR_EL1 of a CPU, which is that of all.
+    pub fn tcr(&mut self, value: u64) {
+        self.bits = if value & AS == 0 { 0xff } else { u16::MAX };
+    }
+
+    /// Whether the ASID of a TLBI is that of a space.
+    pub fn has_asid(&self, space: u16, asid: u16) -> bool {
+        self.asid_of(space) == Some(asid & self.bits)
     }
 
     /// The space that a CPU uses.
@@ -73,7 +89,7 @@ impl<'m> Spaces<'m> {
         }
         for held in self.held.iter_mut().filter(|held| !held.is_free()) {
             let reached = tlbi.broadcast || held.cpu == cpu;
-            let meant = named.asid.is_none_or(|asid| asid == held.asid);
+            let meant = named.asid.is_none_or(|asid| asid & self.bits == held.asid);
             let in_use = self.current[usize::from(held.cpu)] == held.space;
             if reached && meant && !in_use {
                 held.set_flushed(Some(stamp));
@@ -88,6 +104,7 @@ impl Oracle<'_> {
         if usize::from(space) >= self.spaces.asids.len() {
             return self.memory_full();
         }
+        let asid = asid & self.spaces.bits;
         let loser = match self.spaces.space_of(asid) {
             _ if asid == NONE => 0,
             loser => loser,
@@ -122,7 +139,7 @@ impl Oracle<'_> {
     /// A CPU goes over to another table and ASID.
     pub(super) fn ttbr0(&mut self, event: &Event, value: u64) -> Option<Violation> {
         let cpu = event.cpu;
-        let asid = (value >> 48) as u16;
+        let asid = (value >> 48) as u16 & self.spaces.bits;
         let space = match asid {
             NONE => 0,
             asid => self.spaces.space_of(asid),

@@ -147,7 +147,7 @@ impl Oracle<'_> {
         } else {
             named
                 .asid
-                .is_none_or(|asid| self.spaces.asid_of(stale.space) == Some(asid))
+                .is_none_or(|asid| self.spaces.has_asid(stale.space, asid))
         };
         let hint_fits = match named.hint {
             Hint::None => true,

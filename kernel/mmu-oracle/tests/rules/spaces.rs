@@ -266,6 +266,32 @@ fn each_cpu_flushes_for_itself() {
 }
 
 #[test]
+fn of_8_bits_asids_are_the_same_that_differ_above() {
+    const WIDE: Kind = Kind::Tcr(1 << 36);
+    const NARROW: Kind = Kind::Tcr(0);
+    const SAME: u16 = 0x100 | A;
+    let reuse = |tcr| on_one_cpu(&[tcr, asid(1, A), ttbr0(A), EMPTY, asid(2, SAME), ttbr0(SAME)]);
+    assert_eq!(broken(&reuse(WIDE)), []);
+    assert_eq!(broken(&reuse(NARROW)), [Rule::AsidReuse]);
+    // And a TLBI for the one is for the other.
+    let flush = |tcr| {
+        on_one_cpu(&[
+            tcr,
+            asid(1, A),
+            ttbr0(A),
+            change(1, NONE, leaf(FRAME)),
+            change(1, leaf(FRAME), NONE),
+            DSB_ISHST,
+            by_asid(SAME),
+            DSB_ISH,
+            Kind::FramesFreed(frames(FRAME)),
+        ])
+    };
+    assert_eq!(broken(&flush(WIDE)), [Rule::TlbiCoverage]);
+    assert_eq!(broken(&flush(NARROW)), []);
+}
+
+#[test]
 fn the_asid_of_an_address_space_is_not_in_its_own_way() {
     let steps = on_one_cpu(&[asid(1, A), ttbr0(A), EMPTY, ttbr0(A), asid(1, A), ttbr0(A)]);
     assert_eq!(broken(&steps), []);

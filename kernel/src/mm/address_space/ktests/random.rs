@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::{
-    arch::{barrier, cpu},
+    arch::{barrier, cpu, user_table},
     ktest::Failure,
     mm::stack,
     task,
@@ -182,6 +182,30 @@ kernel_test! { "address_space_random", the_same_where_asids_run_out, {
     check!(after.1 > before.1);
     played
 } }
+
+kernel_test! { "address_space_random", more_come_than_8_bits_can_tell_apart, { with_room(|| {
+    let bits = user_table::asid_bits();
+    let before = asids().1;
+    // It stays, and is used in turns with each of the others.
+    let old = must!(AddressSpace::create());
+    must!(old.map(range(0, 1), RW));
+    for n in 0..300 {
+        let new = must!(AddressSpace::create());
+        must!(new.map(range(0, 1), RW));
+        for (space, value) in [(&old, n), (&new, !n)] {
+            let used = space.use_here();
+            must!(write(space, page(0), value));
+            check!(u32::from(space.asid()) < 1 << bits);
+            drop(used);
+        }
+        let used = old.use_here();
+        check_eq!(must!(read(&old, page(0))), n);
+        drop(used);
+    }
+    // A generation has 255 of them, or 65,535.
+    check!(bits == 16 || asids().1 > before);
+    Ok(())
+}) } }
 
 /// What two tasks share: the address space, and whose pages are whose.
 struct Shared {
