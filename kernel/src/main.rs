@@ -38,7 +38,7 @@ pub mod process {
     pub mod load;
 }
 pub mod task;
-#[cfg(target_os = "none")]
+#[cfg(all(feature = "ktests", target_os = "none"))]
 mod tests;
 #[cfg(target_os = "none")]
 pub mod tour;

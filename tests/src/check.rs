@@ -67,7 +67,7 @@ fn steps(workspace: &Workspace) -> Vec<(&'static str, Vec<String>)> {
             with_packages(
                 "doc -q --no-deps --document-private-items",
                 &["boot", "kernel"],
-                &for_it,
+                &format!("{for_it} --features kernel/ktests"),
             ),
         ),
         (

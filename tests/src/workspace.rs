@@ -13,13 +13,24 @@ pub const TARGET: &str = "aarch64-unknown-none-softfloat";
 pub enum Build {
     /// Nothing but the kernel.
     Plain,
-    /// The oracle.
+    /// The kernel's own tests.
+    Tests,
+    /// The oracle, and the tests.
     Oracle,
-    /// All planted bugs, and the oracle.
+    /// All planted bugs, the oracle and the tests.
     Bugs,
 }
 
 impl Build {
+    /// The build that has the kernel's own tests of this one. They are twice as much code as the
+    /// kernel, so the plain one has none.
+    pub fn with_tests(self) -> Self {
+        match self {
+            Self::Plain => Self::Tests,
+            other => other,
+        }
+    }
+
     /// What it is called.
     pub fn name(self) -> &'static str {
         self.feature().unwrap_or("plain")
@@ -29,6 +40,7 @@ impl Build {
     fn feature(self) -> Option<&'static str> {
         match self {
             Self::Plain => None,
+            Self::Tests => Some("ktests"),
             Self::Oracle => Some("oracle"),
             Self::Bugs => Some("bugs"),
         }
@@ -208,6 +220,10 @@ mod tests {
         let image = |build| workspace.image_of(build);
         let rest = "aarch64-unknown-none-softfloat/release/kernel";
         assert_eq!(image(Build::Plain), Path::new("/w/target").join(rest));
+        assert_eq!(
+            image(Build::Tests),
+            Path::new("/w/target/ktests").join(rest)
+        );
         assert_eq!(
             image(Build::Oracle),
             Path::new("/w/target/oracle").join(rest)

@@ -162,7 +162,7 @@ mod machine {
     }
 }
 
-#[cfg(target_os = "none")]
+#[cfg(all(feature = "ktests", target_os = "none"))]
 pub(crate) mod ktests;
 
 #[cfg(test)]

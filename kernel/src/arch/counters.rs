@@ -100,4 +100,5 @@ pub(super) fn restart_interrupted(frame: &mut ExceptionFrame) {
     }
 }
 
+#[cfg(feature = "ktests")]
 mod ktests;

@@ -13,7 +13,7 @@
 //! it before the pages are anywhere else), or about pages that somebody owns. The pages of a handler
 //! are neither: it took them from a list.
 
-#[cfg(target_os = "none")]
+#[cfg(all(feature = "ktests", target_os = "none"))]
 mod ktests;
 
 use super::{

@@ -8,6 +8,7 @@
 //!
 //! The order is: lock the tables, enable, clear, disable, flush, unlock, free.
 
+#[cfg(feature = "ktests")]
 mod ktests;
 
 use super::{

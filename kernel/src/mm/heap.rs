@@ -3,7 +3,7 @@
 //! It lives in an address range of its own and grows there page by page, so that it stays one
 //! piece. It is never made smaller.
 
-#[cfg(target_os = "none")]
+#[cfg(all(feature = "ktests", target_os = "none"))]
 mod ktests;
 
 use super::{

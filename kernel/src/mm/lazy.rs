@@ -7,14 +7,14 @@
 
 mod active;
 mod config;
-#[cfg(target_os = "none")]
+#[cfg(all(feature = "ktests", target_os = "none"))]
 mod deferred_ktests;
 mod flush;
 mod full;
-#[cfg(target_os = "none")]
+#[cfg(all(feature = "ktests", target_os = "none"))]
 mod ktests;
 mod lock;
-#[cfg(target_os = "none")]
+#[cfg(all(feature = "ktests", target_os = "none"))]
 mod lock_ktests;
 mod owed;
 mod percpu;

@@ -47,7 +47,7 @@ pub mod shares;
 mod snapshot;
 #[cfg(target_os = "none")]
 pub mod stack;
-#[cfg(target_os = "none")]
+#[cfg(all(feature = "ktests", target_os = "none"))]
 pub(crate) mod testing;
 pub mod tlb;
 pub mod user_tlb;

@@ -20,7 +20,7 @@
 mod buddy;
 mod cpu_list;
 mod error;
-#[cfg(target_os = "none")]
+#[cfg(all(feature = "ktests", target_os = "none"))]
 mod ktests;
 mod list;
 mod map;

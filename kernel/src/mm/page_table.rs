@@ -16,14 +16,14 @@
 //! [`TableMemory`].
 
 pub mod huge;
-#[cfg(target_os = "none")]
+#[cfg(all(feature = "ktests", target_os = "none"))]
 mod install_ktests;
-#[cfg(target_os = "none")]
+#[cfg(all(feature = "ktests", target_os = "none"))]
 mod ktests;
 mod offline;
 mod runs;
 pub mod walks;
-#[cfg(target_os = "none")]
+#[cfg(all(feature = "ktests", target_os = "none"))]
 mod walks_ktests;
 
 use super::{lazy, page_alloc::OutOfMemory};

@@ -6,7 +6,7 @@
 //! one section, and both are flushed before it ends. Linux changes alias, purges, changes range,
 //! with a section and a flush of its own each; the result is the same.
 
-#[cfg(target_os = "none")]
+#[cfg(all(feature = "ktests", target_os = "none"))]
 mod ktests;
 
 use super::{

@@ -11,6 +11,7 @@ pub mod keys;
 mod change;
 mod command;
 mod crash;
+#[cfg(feature = "ktests")]
 mod ktests;
 mod line;
 mod memory;

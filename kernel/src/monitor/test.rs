@@ -10,6 +10,12 @@ use crate::{
 /// `test list|GROUP|GROUP.NAME`. There is no way to run them all in one boot: a group may use the
 /// machine up (`heap_full` does), so each has one of its own. The host program sees to that.
 pub(super) fn test(arguments: &[&str]) -> Result<(), Failed> {
+    // A constant of the build: nothing of what follows is in an image without tests.
+    if !cfg!(feature = "ktests") {
+        return refuse!(
+            "this image has no kernel tests; make test builds the one that has, ORACLE=1 another"
+        );
+    }
     let passed = match arguments {
         ["list"] => {
             ktest::all().iter().for_each(|test| println!("{test}"));

@@ -23,6 +23,7 @@
 pub mod abi;
 pub mod cases;
 mod copy;
+#[cfg(feature = "ktests")]
 mod ktests;
 pub mod load;
 pub mod outcome;

@@ -19,14 +19,14 @@
 
 #[cfg(target_os = "none")]
 pub mod atomic;
-#[cfg(target_os = "none")]
+#[cfg(all(feature = "ktests", target_os = "none"))]
 mod atomic_ktests;
 pub mod deferred;
 #[cfg(target_os = "none")]
 pub mod idle;
-#[cfg(target_os = "none")]
+#[cfg(all(feature = "ktests", target_os = "none"))]
 mod ktests;
-#[cfg(target_os = "none")]
+#[cfg(all(feature = "ktests", target_os = "none"))]
 mod lazy_ktests;
 #[cfg(target_os = "none")]
 pub mod life;

@@ -33,7 +33,7 @@ impl Suite<'_> {
         };
         let tasks = || {
             let machine = self
-                .machine()
+                .machine_with_tests()
                 .autorun("test task.lazy_state_is_the_tasks_own");
             self.gdb("gdb-tasks", &machine, "tasks.gdb", commands::tasks);
         };

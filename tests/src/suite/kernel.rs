@@ -19,6 +19,9 @@ const LEAN: &[(&str, &str)] = &[
     ("RODATA", "on"),
 ];
 
+/// What `test` says in the image that `make run` boots.
+const NO_TESTS: &str = "this image has no kernel tests; make test builds the one that has";
+
 /// The groups that are about CPUs and who runs on them.
 const ABOUT_CPUS: &[&str] = &["interrupt", "smp", "task", "timer"];
 
@@ -72,7 +75,7 @@ impl Suite<'_> {
     pub(super) fn kernel_jobs_of(&self, chosen: impl Fn(&Listed) -> bool) -> Vec<Job<'_>> {
         let name = &*self.name("kernel-list");
         let listed = self
-            .machine()
+            .machine_with_tests()
             .autorun("test list")
             .boot_logged(LIMIT, &self.workspace.root, &self.log(name))
             .and_then(|boot| judge::success(&boot).and_then(|()| list(&boot.text)));
@@ -85,6 +88,9 @@ impl Suite<'_> {
         };
         let mut groups: BTreeMap<String, Vec<Listed>> = BTreeMap::new();
         let mut jobs: Vec<Job<'_>> = Vec::new();
+        if self.build == Build::Plain {
+            jobs.push(Box::new(|| self.none()));
+        }
         for test in listed.into_iter().filter(chosen) {
             if test.panics.is_some() {
                 for (kind, changes) in self.other_machines(&test.group) {
@@ -149,7 +155,19 @@ impl Suite<'_> {
             .try_fold(self.options.clone(), |options, (name, value)| {
                 options.with(name, value)
             })?;
-        Ok(Machine::new(&options, &self.image))
+        Ok(Machine::new(&options, &self.image_with_tests()))
+    }
+
+    /// Passes if the image without tests says that it has none, and who has.
+    fn none(&self) {
+        let name = "kernel-without-tests";
+        let boot = self.machine().autorun("test list").boot_logged(
+            LIMIT,
+            &self.workspace.root,
+            &self.log(name),
+        );
+        let verdict = boot.and_then(|boot| judge::expected_failure(&boot, NO_TESTS));
+        self.verdict(name, &verdict);
     }
 
     /// The machines that a group runs on besides, with several CPUs.

@@ -62,7 +62,9 @@ pub fn run(workspace: &Workspace, options: &Options, build: Build) -> Result {
     let (built, judging) = std::thread::scope(|scope| {
         let judging =
             (build != Build::Oracle).then(|| scope.spawn(|| workspace.build(Build::Oracle)));
-        let built = workspace.build(build);
+        // One after the other: each has cargo to itself in its directory, and one CPU here.
+        let tests = workspace.build(build.with_tests());
+        let built = workspace.build(build).and(tests);
         let gone = || Err(Failure::error("the build ended in a panic"));
         let judging = judging.map(|judging| judging.join().unwrap_or_else(|_| gone()));
         (built, judging)
@@ -129,6 +131,16 @@ impl Suite<'_> {
         Machine::new(self.options, &self.image)
     }
 
+    /// The same with the kernel that has the kernel's own tests.
+    fn machine_with_tests(&self) -> Machine {
+        Machine::new(self.options, &self.image_with_tests())
+    }
+
+    /// The kernel that has the tests of this build.
+    fn image_with_tests(&self) -> PathBuf {
+        self.workspace.image_of(self.build.with_tests())
+    }
+
     /// What a test of this build is called.
     fn name(&self, name: &str) -> String {
         match self.build {
@@ -140,7 +152,7 @@ impl Suite<'_> {
     /// Whether the oracle, where there is one, judged what that machine did.
     fn watched(&self, boot: &Boot) -> Result {
         match self.build {
-            Build::Plain => Ok(()),
+            Build::Plain | Build::Tests => Ok(()),
             Build::Oracle | Build::Bugs => oracle::watched(boot),
         }
     }

@@ -18,7 +18,7 @@
 
 mod fault;
 mod fork;
-#[cfg(target_os = "none")]
+#[cfg(all(feature = "ktests", target_os = "none"))]
 mod ktests;
 mod region;
 mod switch;

@@ -8,7 +8,7 @@
 
 #[cfg(target_os = "none")]
 pub mod access;
-#[cfg(target_os = "none")]
+#[cfg(all(feature = "ktests", target_os = "none"))]
 mod ktests;
 #[cfg(target_os = "none")]
 pub mod populate;

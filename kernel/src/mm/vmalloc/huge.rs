@@ -7,6 +7,7 @@
 //! page allocator and entries correspond: an order-9 block is one entry of level 2, an order-4 block
 //! one set, and a vfree can tell from the entry what to free.
 
+#[cfg(feature = "ktests")]
 mod ktests;
 
 use super::{

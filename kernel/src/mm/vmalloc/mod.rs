@@ -18,7 +18,7 @@ mod deferred;
 mod huge;
 #[cfg(target_os = "none")]
 mod info;
-#[cfg(target_os = "none")]
+#[cfg(all(feature = "ktests", target_os = "none"))]
 mod ktests;
 #[cfg(target_os = "none")]
 mod map_ram;

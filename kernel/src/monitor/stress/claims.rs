@@ -46,6 +46,7 @@ pub(super) fn claim(start: VirtAddr, pages: u64) -> Result<(), Wrong> {
 }
 
 /// Calls `look` with each range that somebody has.
+#[cfg(feature = "ktests")]
 pub(super) fn each(mut look: impl FnMut(PageRange)) {
     let all = *ALL.lock();
     all.into_iter().flatten().for_each(&mut look);

@@ -9,6 +9,7 @@ mod dice;
 mod exchange;
 mod interrupts;
 mod judge;
+#[cfg(feature = "ktests")]
 mod ktests;
 mod leaves;
 mod mappings;
