@@ -35,6 +35,12 @@ const MACHINES: &[&[(&str, &str)]] = &[
         ("DEBUG_PAGEALLOC", "off"),
     ],
     &[("SMP", "8"), ("MODEL", "nesting-level")],
+    // One lock around every section, and what is put off by CPU.
+    &[
+        ("SMP", "4"),
+        ("BACKEND", "stores-percpu-hooks"),
+        ("PTLOCK", "global"),
+    ],
 ];
 /// Operations of each: a second or two.
 const OPERATIONS: u64 = 4000;

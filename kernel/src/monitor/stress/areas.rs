@@ -4,6 +4,7 @@ use super::{
     claims,
     contents::{Marks, alias, load, readable, shadow_forbids},
     dice::Dice,
+    interrupts,
     messages::expect_report,
     permissions::Permissions,
     wrong::{Wrong, ensure, wrong},
@@ -58,6 +59,18 @@ impl Area {
         );
         ensure!(!readable(guard), "the guard page at {guard} can be read");
         Ok(())
+    }
+
+    /// Leaves it to the handlers of a CPU, to be freed there, or frees it where they have one. It is
+    /// looked at first.
+    pub(super) fn leave_to_handlers(self, cpu: usize) -> Result<(), Wrong> {
+        self.check()?;
+        claims::give_up(self.start)?;
+        let start = self.start;
+        if interrupts::leave(cpu, start) {
+            return Ok(());
+        }
+        vfree(start).map_err(|error| wrong!("vfree({start}): {error}"))
     }
 
     /// Frees it. It is looked at first, and freed in any case.

@@ -102,6 +102,8 @@ pub(super) struct Happened {
     pub(super) handed_over: u64,
     /// Interrupts whose handler did something, and those of them inside a section.
     pub(super) handled: (u64, u64),
+    /// Areas that handlers freed.
+    pub(super) freed: u64,
 }
 
 impl fmt::Display for Happened {
@@ -109,24 +111,27 @@ impl fmt::Display for Happened {
         write!(
             f,
             "{} migrations, {} switches at a store inside a section, {} sleeps, {} handed over, \
-             {} interrupts that changed something ({} inside a section)",
+             {} interrupts that changed something ({} inside a section), {} areas freed by handlers",
             self.migrations,
             self.in_section,
             self.sleeps,
             self.handed_over,
             self.handled.0,
-            self.handled.1
+            self.handled.1,
+            self.freed
         )
     }
 }
 
 fn happened() -> Happened {
+    let (handled, in_section, freed) = interrupts::handled();
     Happened {
         migrations: MIGRATIONS.load(Relaxed),
         in_section: IN_SECTION.load(Relaxed),
         sleeps: SLEEPS.load(Relaxed),
         handed_over: HANDED_OVER.load(Relaxed),
-        handled: interrupts::handled(),
+        handled: (handled, in_section),
+        freed,
     }
 }
 
@@ -284,7 +289,13 @@ fn step(run: &mut Run, plan: &mut Option<Planned>) -> Result<(), Wrong> {
         }
         4 => smp::send_call(some_cpu(dice)),
         5 => smp::send_reschedule(some_cpu(dice)),
-        6..16 => {
+        6 | 7 => {
+            let cpu = some_cpu(&mut run.dice);
+            if let Some(area) = run.areas.give_away(&mut run.dice) {
+                area.leave_to_handlers(cpu)?;
+            }
+        }
+        8..18 => {
             let Run {
                 areas, pages, dice, ..
             } = run;

@@ -1,6 +1,6 @@
 //! What handlers do while tasks do the rest: at whatever moment an interrupt comes, in whatever
-//! section it finds open, a handler changes leaves of addresses of its CPU's own, and allocates and
-//! frees pages; what it did holds when its call returns.
+//! section it finds open, a handler changes leaves of addresses of its CPU's own, allocates and frees
+//! pages, and frees areas that tasks have left to it; what it did holds when its call returns.
 
 use super::{
     MAX_TASKS,
@@ -14,13 +14,14 @@ use crate::{
         cpu::{self, MAX_CPUS},
         fixup::{probe_read_u64, probe_write_u64},
         interrupt::{self, Handlers},
-        lock::Mutex,
+        lock::{self, Mutex},
     },
     mm::{
         layout::SCRATCH,
         lazy, linear_map,
         page_alloc::{self, OutOfMemory},
         tlb::{Flush, Removed, flush_kernel_range},
+        vmalloc,
     },
     task::{self, preempt, schedule},
 };
@@ -105,12 +106,42 @@ fn handle() {
     if interrupted.is_active(lazy::model(), false) {
         IN_SECTION.fetch_add(1, Relaxed);
     }
-    let done = if hands.draw().is_multiple_of(2) {
-        hands.change_a_leaf(here)
-    } else {
-        hands.change_a_page()
+    let done = match hands.draw() % 4 {
+        0 => hands.change_a_leaf(here),
+        1 => hands.change_a_page(),
+        _ => free_an_area(here),
     };
     hands.wrong = done.err();
+}
+
+/// Areas that tasks have left to the handlers of each CPU, by their addresses; 0 for none.
+static LEFT: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
+/// How many they have freed.
+static FREED: AtomicU64 = AtomicU64::new(0);
+
+/// Leaves an area to the handlers of a CPU. `false` if they have one.
+pub(super) fn leave(cpu: usize, area: VirtAddr) -> bool {
+    // What was stored in the area, and in its entries, is the handler's to know.
+    lock::releases(&LEFT[cpu]);
+    LEFT[cpu]
+        .compare_exchange(0, area.as_u64(), Release, Relaxed)
+        .is_ok()
+}
+
+/// Takes what was left to the handlers of a CPU.
+fn take_left(cpu: usize) -> Option<VirtAddr> {
+    let area = LEFT[cpu].swap(0, Acquire);
+    lock::acquired(&LEFT[cpu]);
+    VirtAddr::new(area).filter(|_| area != 0)
+}
+
+/// Frees an area, if one was left.
+fn free_an_area(cpu: usize) -> Result<(), (&'static str, VirtAddr)> {
+    let Some(area) = take_left(cpu) else {
+        return Ok(());
+    };
+    FREED.fetch_add(1, Relaxed);
+    vmalloc::vfree(area).map_err(|_| ("an area can't be freed", area))
 }
 
 fn leaf(cpu: usize, n: usize) -> VirtAddr {
@@ -192,9 +223,14 @@ impl Hands {
     }
 }
 
-/// How often a handler did something, and how often of that inside a section.
-pub(super) fn handled() -> (u64, u64) {
-    (HANDLED.load(Relaxed), IN_SECTION.load(Relaxed))
+/// How often a handler did something, how often of that inside a section, and how many areas they
+/// freed.
+pub(super) fn handled() -> (u64, u64, u64) {
+    (
+        HANDLED.load(Relaxed),
+        IN_SECTION.load(Relaxed),
+        FREED.load(Relaxed),
+    )
 }
 
 /// Calls `look` with the hands of each CPU, with interrupts masked.
@@ -213,6 +249,7 @@ impl Handling {
     pub(super) fn start(seed: u64) -> Result<Self, Wrong> {
         HANDLED.store(0, Relaxed);
         IN_SECTION.store(0, Relaxed);
+        FREED.store(0, Relaxed);
         let no_memory = |OutOfMemory| wrong!("no memory to begin with");
         linear_map::kernel()
             .prepare(SCRATCH)
@@ -244,7 +281,8 @@ pub(super) fn go_on() {
     ON.store(true, Release);
 }
 
-/// They do nothing from here on, and what they did was right. How many pages they hold.
+/// They do nothing from here on, and what they did was right. How many pages they hold; areas none,
+/// and what they freed is free.
 pub(super) fn pause() -> Result<u64, Wrong> {
     ON.store(false, Release);
     let (mut wrong, mut pages) = (None, 0);
@@ -253,10 +291,14 @@ pub(super) fn pause() -> Result<u64, Wrong> {
         wrong = wrong.or(hands.wrong);
         pages += hands.pages.iter().flatten().count() as u64;
     });
-    match wrong {
-        Some((what, va)) => Err(wrong!("in interrupt context: {what}: {va}")),
-        None => Ok(pages),
+    if let Some((what, va)) = wrong {
+        return Err(wrong!("in interrupt context: {what}: {va}"));
     }
+    for area in (0..MAX_CPUS).filter_map(take_left) {
+        vmalloc::vfree(area).map_err(|error| wrong!("vfree({area}): {error}"))?;
+    }
+    vmalloc::wait_for_deferred();
+    Ok(pages)
 }
 
 /// Frees the pages that they hold. They do nothing meanwhile.
