@@ -117,6 +117,12 @@ impl PageList {
     }
 }
 
+impl Default for PageList {
+    fn default() -> Self {
+        Self::EMPTY
+    }
+}
+
 /// What bring-up wants done when pages change hands. This is where the circle of the story closes:
 /// the page allocator calls DEBUG_PAGEALLOC, which changes page tables, inside whatever lazy
 /// section the caller has open.

@@ -3,7 +3,7 @@
 use super::{
     area::{AreaKind, OwnedArea},
     deferred, huge, purge,
-    reserve::{Error, give_back, take, use_area},
+    reserve::{Error, check, give_back, open, take},
     state::SPACE,
 };
 #[cfg(feature = "oracle")]
@@ -15,14 +15,14 @@ use crate::{
         debug_pagealloc, kasan,
         lazy::{self, KnownFrames},
         linear_map::{self, Linear},
-        page_alloc::{self, OutOfMemory, PageList},
+        page_alloc::{self, PageList},
         page_table::{self, PageTable},
         tlb::{Flush, Removed, flush_kernel_range},
     },
     task,
 };
-use core::panic::Location;
-use vmsa::{Attributes, Frame, Level, PAGE_SIZE, PageRange, VirtAddr};
+use core::{mem, panic::Location};
+use vmsa::{Attributes, Descriptor, Frame, PAGE_SIZE, PageRange, VirtAddr};
 
 /// Allocates `size` bytes, rounded up to pages, at the lowest address that is free. The contents
 /// are whatever was in the pages.
@@ -68,18 +68,13 @@ pub fn vmalloc_aligned(size: u64, align: u64) -> Result<VirtAddr, Error> {
     if pages > page_alloc::managed() {
         return Err(Error::TooLarge);
     }
-    let area = take(pages, align, size, AreaKind::Vmalloc, caller)?;
-    let list = match page_alloc::allocate_list(pages) {
-        Ok(list) => list,
-        Err(OutOfMemory) => return Err(give_back(area, Error::OutOfMemory)),
-    };
-    match map(&area, list.iter(), Attributes::KERNEL_DATA) {
-        Ok(()) => Ok(use_area(area, size)),
-        Err(error) => {
-            page_alloc::free_list(list);
-            Err(give_back(area, error))
-        }
-    }
+    check(pages, caller)?;
+    let list = page_alloc::allocate_list(pages)?;
+    let frames = list.iter();
+    let start = take(pages, align, size, AreaKind::Vmalloc, caller, list)?;
+    map(start, pages, frames, Attributes::KERNEL_DATA)?;
+    open(start, size);
+    Ok(start)
 }
 
 /// Maps `frames`, which stay the caller's, at adjacent addresses.
@@ -101,28 +96,38 @@ pub(super) fn map_frames(
 ) -> Result<VirtAddr, Error> {
     let pages = frames.len() as u64;
     let size = pages * PAGE_SIZE;
-    let area = take(pages, PAGE_SIZE, size, kind, caller)?;
-    match map(&area, frames.iter().copied(), attributes) {
-        Ok(()) => Ok(use_area(area, size)),
-        Err(error) => Err(give_back(area, error)),
-    }
+    check(pages, caller)?;
+    let start = take(pages, PAGE_SIZE, size, kind, caller, PageList::EMPTY)?;
+    map(start, pages, frames.iter().copied(), attributes)?;
+    open(start, size);
+    Ok(start)
 }
 
-/// Maps the pages of an area but for its guard page.
-fn map(area: &OwnedArea, frames: impl KnownFrames, attributes: Attributes) -> Result<(), Error> {
-    let Some(range) = PageRange::new(area.start(), area.pages() - 1) else {
-        return Err(Error::Invalid);
-    };
+/// Maps the pages of an area, but for its guard page; an area that can't be mapped is given back.
+#[inline]
+fn map(
+    start: VirtAddr,
+    pages: u64,
+    frames: impl KnownFrames,
+    attributes: Attributes,
+) -> Result<(), Error> {
+    let range = PageRange::new(start, pages).ok_or(Error::Invalid)?;
     let mut mapped = linear_map::kernel().map_pages(range, frames, attributes);
     if planted(Bug::GuardMapped) {
-        mapped = mapped.and_then(|()| map_guard(area.start() + range.bytes(), attributes));
+        mapped = mapped.and_then(|()| map_guard(start + range.bytes(), attributes));
     }
-    mapped.map_err(|error| match error {
-        page_table::Error::OutOfMemory => Error::OutOfMemory,
+    mapped.map_err(|error| not_mapped(start, error))
+}
+
+#[cold]
+#[inline(never)]
+fn not_mapped(start: VirtAddr, error: page_table::Error) -> Error {
+    match error {
+        page_table::Error::OutOfMemory => give_back(start, Error::OutOfMemory),
         // Free addresses are not mapped, and there is a frame for each page: the tables are not
         // what they should be.
         other => unreachable!("mapping a new area: {other}"),
-    })
+    }
 }
 
 /// Maps the guard page at `va` to the frame of the page before it: for a planted bug.
@@ -163,31 +168,17 @@ fn take_down_or_defer(area: OwnedArea) {
 /// Clears the leaves of an area, has it wait for the purge, and gives back the pages that are its
 /// own.
 #[inline]
-pub(super) fn take_down(area: OwnedArea) {
-    let kind = area.info().kind;
-    if kind == AreaKind::VmallocHuge {
+pub(super) fn take_down(mut area: OwnedArea) {
+    if area.info().kind == AreaKind::VmallocHuge {
         return huge::unmap_and_free(area);
     }
-    if kind != AreaKind::Vmalloc {
-        unmap(&area, |_| ());
-        if purge::push(area) {
-            purge::purge_if_free();
-        }
-        return;
-    }
-    let mut list = PageList::EMPTY;
-    unmap(&area, |frame| {
-        if planted(Bug::FrameFreedEarly) {
-            let _ = page_alloc::free(frame, 0);
-            return;
-        }
-        // A page that is not the area's own is reported, and left alone.
-        let _ = page_alloc::give_up(&mut list, frame);
-    });
+    // None, but of vmalloc.
+    let mut frames = area.take_frames();
+    unmap(&area, &mut frames);
     // First the area waits, then its pages are free: whoever gets one and wants no other translation
     // of it (`set_memory_ro`) purges, and has to find the area.
     let full = purge::push(area);
-    page_alloc::free_list(list);
+    page_alloc::free_list(frames);
     if full {
         purge::purge_if_free();
     }
@@ -223,32 +214,27 @@ fn remove(start: VirtAddr, kinds: &[AreaKind], what: &str) -> Result<OwnedArea, 
     })
 }
 
-/// Clears the leaves of an area and tells of each frame. No flush, but with DEBUG_PAGEALLOC or where
-/// permissions had been changed: the purge makes it.
-fn unmap(area: &OwnedArea, mut each: impl FnMut(Frame)) {
+/// Clears the leaves of an area, whose own pages are `frames`. No flush, but with DEBUG_PAGEALLOC or
+/// where permissions had been changed: the purge makes it.
+#[inline]
+fn unmap(area: &OwnedArea, frames: &mut PageList) {
     let kept = 1 + u64::from(planted(Bug::PageLeftMapped));
     let Some(range) = PageRange::new(area.start(), area.pages() - kept) else {
         return;
     };
-    let kernel = linear_map::kernel();
-    let owned = area.info().kind == AreaKind::Vmalloc;
-    let mut reset = false;
+    // What `set_memory_*` has changed: the bits in which any leaf differs from what was mapped.
+    let mapped = Descriptor::INVALID.with_attributes(Attributes::KERNEL_DATA);
+    let mut changed = 0;
     let section = lazy::section();
-    kernel
-        .take_pages(&section, range, |old| {
-            if let Some(frame) = old.output_ignoring_valid(Level::L3).map(Frame::containing) {
-                if owned && old.attributes() != Attributes::KERNEL_DATA {
-                    reset = true;
-                    make_alias_writable(&kernel, frame);
-                }
-                each(frame);
-            }
-        })
+    linear_map::kernel()
+        .take_pages(&section, range, |old| changed |= old.bits() ^ mapped.bits())
         .unwrap_or_else(|error| unreachable!("an area is made of pages: {error}"));
+    let reset = changed & Attributes::all().bits() != 0 && area.info().kind == AreaKind::Vmalloc;
+    if planted(Bug::FrameFreedEarly) {
+        free_early(mem::take(frames));
+    }
     if reset {
-        // Frames that a TLB can still execute, or can't write through the linear map, may not have
-        // a new owner (VM_FLUSH_RESET_PERMS in Linux). Rare, so all of the TLB goes.
-        Flush::begin(u64::MAX).finish();
+        reset_aliases(frames);
     } else if debug_pagealloc::is_on() {
         // Who asks for DEBUG_PAGEALLOC wants a stale access to fault now, not after the purge. The
         // flush may be put off, but only to the end of this section, whatever is open around it:
@@ -266,12 +252,31 @@ fn unmap(area: &OwnedArea, mut each: impl FnMut(Frame)) {
     kasan::poison(area.range());
 }
 
-/// Undoes what `set_memory_ro` did to the linear alias of a frame; the flush is the caller's.
+/// Frees pages, each on its own: for a planted bug.
 #[cold]
-fn make_alias_writable(kernel: &PageTable<Linear>, frame: Frame) {
-    if !linear_map::is_page_granular() {
-        return;
+fn free_early(frames: PageList) {
+    for frame in frames.into_frames() {
+        let _ = page_alloc::free(frame, 0);
     }
+}
+
+/// Undoes what `set_memory_ro` did to the linear aliases of pages, and flushes. Frames that a TLB can
+/// still execute, or can't write through the linear map, may not have a new owner
+/// (VM_FLUSH_RESET_PERMS in Linux). Rare, so all of the TLB goes.
+#[cold]
+#[inline(never)]
+fn reset_aliases(frames: &PageList) {
+    if linear_map::is_page_granular() {
+        let kernel = linear_map::kernel();
+        for frame in frames.iter() {
+            make_alias_writable(&kernel, frame);
+        }
+    }
+    Flush::begin(u64::MAX).finish();
+}
+
+/// The same for one frame; the flush is the caller's.
+fn make_alias_writable(kernel: &PageTable<Linear>, frame: Frame) {
     kernel
         .set_leaf(linear_map::virt(frame.start()), |entry| {
             entry.with_attributes(Attributes::KERNEL_DATA)

@@ -33,10 +33,11 @@ use core::fmt;
 use core::ops::Deref;
 use core::panic::Location;
 
+use crate::mm::page_alloc::PageList;
 use vmsa::{PAGE_SHIFT, PageRange, VirtAddr};
 
 pub use busy::BusyAreas;
-pub use chain::{Chain, iter_raw, link_before};
+pub use chain::{Chain, Spare, iter_raw, link_before};
 pub use free::{FreeAreas, InsertError, TakeError};
 pub use pool::{Grow, NoMemory};
 pub use slots::{BLOCK_PAGES, Blocks, DirtyBlocks};
@@ -63,6 +64,12 @@ pub enum AreaKind {
 }
 
 impl AreaKind {
+    /// Whether blocks may map it, so that a flush has to be of another kind.
+    #[inline]
+    pub const fn has_blocks(self) -> bool {
+        matches!(self, Self::VmallocHuge)
+    }
+
     /// Pages at the end of the area that are never mapped.
     pub const fn guard_pages(self) -> u64 {
         match self {
@@ -105,6 +112,8 @@ pub struct VmapArea {
     largest: Cell<u64>,
     /// Use of the area (meaningless while free).
     info: Cell<AreaInfo>,
+    /// The pages that are its own, of a [`AreaKind::Vmalloc`] in use.
+    frames: Cell<PageList>,
     /// What the tree balances by; see there.
     rank: Cell<i8>,
     /// Of a block: which pages are given out.
@@ -129,6 +138,7 @@ impl VmapArea {
                 caller: None,
                 kind: AreaKind::Vmalloc,
             }),
+            frames: Cell::new(PageList::EMPTY),
             rank: Cell::new(0),
             slots: Cell::new(Slots::NONE),
             flushing: Cell::new((0, 0)),
@@ -187,8 +197,21 @@ unsafe impl Send for OwnedArea {}
 
 impl OwnedArea {
     /// Notes what the area is used for.
+    #[inline]
     pub fn set_info(&mut self, info: AreaInfo) {
         self.0.info.set(info);
+    }
+
+    /// Leaves pages with the area: whoever takes it down need not look for them in its leaves.
+    #[inline]
+    pub fn set_frames(&mut self, frames: PageList) {
+        self.0.frames.set(frames);
+    }
+
+    /// The pages that were left with it.
+    #[inline]
+    pub fn take_frames(&mut self) -> PageList {
+        self.0.frames.replace(PageList::EMPTY)
     }
 }
 

@@ -13,7 +13,7 @@ mod ktests;
 use super::{
     area::{AreaKind, OwnedArea},
     purge,
-    reserve::{Error, give_back, take, use_area},
+    reserve::{Error, check, give_back, open, take},
     state::find,
 };
 #[cfg(feature = "oracle")]
@@ -119,18 +119,23 @@ pub fn vmalloc_huge(size: u64) -> Result<VirtAddr, Error> {
     if pages > page_alloc::managed() {
         return Err(Error::TooLarge);
     }
+    check(pages, caller)?;
     let align = Size::largest_in(pages).bytes();
-    let area = take(pages, align, size, AreaKind::VmallocHuge, caller)?;
+    let kind = AreaKind::VmallocHuge;
+    let start = take(pages, align, size, kind, caller, PageList::EMPTY)?;
     let frames = match Frames::allocate(pages) {
         Ok(frames) => frames,
-        Err(OutOfMemory) => return Err(give_back(area, Error::OutOfMemory)),
+        Err(OutOfMemory) => return Err(give_back(start, Error::OutOfMemory)),
     };
     let parts = frames.parts();
-    match linear_map::kernel().map_parts(area.start(), parts, Attributes::KERNEL_DATA) {
-        Ok(()) => Ok(use_area(area, size)),
+    match linear_map::kernel().map_parts(start, parts, Attributes::KERNEL_DATA) {
+        Ok(()) => {
+            open(start, size);
+            Ok(start)
+        }
         Err(page_table::Error::OutOfMemory) => {
             frames.free();
-            Err(give_back(area, Error::OutOfMemory))
+            Err(give_back(start, Error::OutOfMemory))
         }
         Err(other) => unreachable!("mapping a new huge area: {other}"),
     }

@@ -18,7 +18,9 @@ use crate::event;
 use crate::{
     arch::{cpu, record::span},
     mm::{
-        debug_pagealloc, kasan, linear_map, page_table,
+        debug_pagealloc, kasan, linear_map,
+        page_alloc::PageList,
+        page_table,
         tlb::{Removed, flush_kernel_range},
     },
     task,
@@ -80,9 +82,15 @@ fn map_ram(frames: &[Frame], caller: &'static Location<'static>) -> Result<VirtA
 fn new_block(pages: u16, caller: &'static Location<'static>) -> Result<VirtAddr, Error> {
     let size = u64::from(BLOCK_PAGES) * PAGE_SIZE;
     let kind = AreaKind::MapRamBlock;
-    let block = reserve::take(BLOCK_PAGES.into(), size, size, kind, caller)?;
-    let start = block.start();
-    if SPACE.add_block(block, pages) {
+    let start = reserve::take(
+        BLOCK_PAGES.into(),
+        size,
+        size,
+        kind,
+        caller,
+        PageList::EMPTY,
+    )?;
+    if SPACE.add_block(start, pages) {
         purge::purge_if_free();
     }
     Ok(start)

@@ -12,7 +12,7 @@
 #[allow(dead_code, reason = "these runs map no blocks")]
 mod right {
     pub(super) mod sync {
-        pub use super::super::checked::{Lock, acquired, releases};
+        pub use super::super::checked::{Lock, MOST_ARENAS, acquired, releases};
         pub use loom::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
     }
     use super::super::area;
@@ -27,7 +27,9 @@ mod right {
 #[allow(dead_code, reason = "these runs map no blocks")]
 mod torn {
     pub(super) mod sync {
-        pub use super::super::checked::{Lock, TornPtr as AtomicPtr, acquired, releases};
+        pub use super::super::checked::{
+            Lock, MOST_ARENAS, TornPtr as AtomicPtr, acquired, releases,
+        };
         pub use loom::sync::atomic::{AtomicU64, Ordering};
     }
     use super::super::area;
@@ -41,7 +43,9 @@ mod torn {
 #[allow(dead_code, reason = "these runs map no blocks")]
 mod relaxed {
     pub(super) mod sync {
-        pub use super::super::checked::{Lock, RelaxedPtr as AtomicPtr, acquired, releases};
+        pub use super::super::checked::{
+            Lock, MOST_ARENAS, RelaxedPtr as AtomicPtr, acquired, releases,
+        };
         pub use loom::sync::atomic::{AtomicU64, Ordering};
     }
     use super::super::area;

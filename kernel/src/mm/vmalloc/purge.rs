@@ -93,8 +93,18 @@ pub(super) fn purge_if_free() {
     }
 }
 
-fn purge_under(_: &SpinLockGuard<'_, ()>) {
-    let mut taken = SPACE.take_waiting();
+fn purge_under(purging: &SpinLockGuard<'_, ()>) {
+    // Mostly so where `set_memory_*` asks. What another CPU has taken and not flushed yet it has taken
+    // under the lock that is held here.
+    if !SPACE.nothing_waits() {
+        purge_what_waits(purging);
+    }
+}
+
+#[inline(never)]
+fn purge_what_waits(_: &SpinLockGuard<'_, ()>) {
+    // With KASAN each area gives its own shadow back.
+    let mut taken = SPACE.take_waiting(!kasan::is_on());
     let nothing = |taken: &Taken| taken.areas.is_empty() && taken.dirty.is_empty();
     if taken.iter().all(nothing) {
         return;
@@ -131,11 +141,10 @@ fn purge_under(_: &SpinLockGuard<'_, ()>) {
 
 /// What a purge leaves no TLB with.
 fn removed(kind: AreaKind) -> Removed {
-    match kind {
-        AreaKind::VmallocHuge => Removed::Blocks,
-        AreaKind::Vmalloc | AreaKind::Vmap | AreaKind::MapRam | AreaKind::MapRamBlock => {
-            Removed::Leaves
-        }
+    if kind.has_blocks() {
+        Removed::Blocks
+    } else {
+        Removed::Leaves
     }
 }
 
@@ -150,8 +159,8 @@ fn flush(taken: &[Taken; MAX_CPUS]) {
     let pages =
         areas.map(VmapArea::pages).sum::<u64>() + dirty().map(PageRange::pages).sum::<u64>();
     let mut flush = Flush::begin(pages);
-    for (range, removed) in taken.iter().flat_map(|taken| taken.areas.runs(removed)) {
-        flush.add(range, removed);
+    for area in taken.iter().flat_map(|taken| taken.areas.iter()) {
+        flush.add(area.range(), removed(area.info().kind));
     }
     for range in dirty() {
         flush.add(range, Removed::Leaves);

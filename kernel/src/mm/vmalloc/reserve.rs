@@ -2,18 +2,23 @@
 //! and of blocks share.
 
 use super::{
-    area::{AreaInfo, AreaKind, OwnedArea, TakeError},
+    area::{AreaInfo, AreaKind, TakeError},
     purge,
     state::SPACE,
 };
+#[cfg(feature = "oracle")]
+use crate::event;
 use crate::{
     arch::cpu,
-    event,
-    mm::{kasan, layout::VMALLOC, page_alloc::OutOfMemory},
+    mm::{
+        kasan,
+        layout::VMALLOC,
+        page_alloc::{self, OutOfMemory, PageList},
+    },
     task,
 };
 use core::{fmt, panic::Location};
-use vmsa::{PAGE_SIZE, VirtAddr};
+use vmsa::{PAGE_SIZE, PageRange, VirtAddr};
 
 /// Why there is no area. Whatever had been taken for it has been given back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,55 +57,89 @@ impl fmt::Display for Error {
     }
 }
 
-/// Takes addresses for `pages` pages, and the guard page that the kind has, with their shadow.
+/// Takes addresses for `pages` pages, and the guard page that the kind has, with their shadow. They are
+/// in use from now on, though nobody has been told; [`give_back`] takes them out again. The area gets
+/// `frames`, which are freed where there is none.
+///
+/// # Errors
+/// [`Error`].
 pub(super) fn take(
     pages: u64,
     align: u64,
     requested: u64,
     kind: AreaKind,
     caller: &'static Location<'static>,
-) -> Result<OwnedArea, Error> {
+    mut frames: PageList,
+) -> Result<VirtAddr, Error> {
+    let align = align.max(PAGE_SIZE);
+    let with_guard = pages + kind.guard_pages();
+    let info = AreaInfo {
+        requested,
+        caller: Some(caller),
+        kind,
+    };
+    // Which CPU this is may be out of date at once: any arena will do.
+    let cpu = cpu::id() as usize;
+    let start = match SPACE.take(cpu, with_guard, align, info, &mut frames) {
+        Ok(start) => start,
+        Err(error) => take_otherwise(error, cpu, with_guard, align, info, frames)?,
+    };
+    #[cfg(feature = "oracle")]
+    if let Some(range) = PageRange::new(start, with_guard) {
+        event!(VaAllocated(range));
+    }
+    if kasan::is_on() {
+        with_shadow(start, with_guard)?;
+    }
+    Ok(start)
+}
+
+/// Goes on where this CPU's arena gave no addresses.
+#[cold]
+#[inline(never)]
+fn take_otherwise(
+    mut error: TakeError,
+    cpu: usize,
+    pages: u64,
+    align: u64,
+    info: AreaInfo,
+    mut frames: PageList,
+) -> Result<VirtAddr, Error> {
+    if error == TakeError::NoSpace {
+        // Addresses that wait for a purge may be what is missing.
+        purge::purge();
+        match SPACE.take_from_any(cpu, pages, align, info, &mut frames) {
+            Ok(start) => return Ok(start),
+            Err(other) => error = other,
+        }
+    }
+    page_alloc::free_list(frames);
+    Err(match error {
+        TakeError::NoSpace => Error::NoSpace,
+        TakeError::NoMemory => Error::OutOfMemory,
+        TakeError::Invalid => Error::Invalid,
+    })
+}
+
+/// Refuses what makes no sense, and whoever may not make areas.
+#[inline]
+pub(super) fn check(pages: u64, caller: &'static Location<'static>) -> Result<(), Error> {
     if pages == 0 || pages >= VMALLOC.pages() {
         return Err(Error::Invalid);
     }
     if task::current().in_interrupt() {
         return Err(refuse_in_interrupt(caller));
     }
-    let align = align.max(PAGE_SIZE);
-    // Which CPU this is may be out of date at once: any arena will do.
-    let cpu = cpu::id() as usize;
-    let with_guard = pages + kind.guard_pages();
-    let area = match SPACE.take(cpu, with_guard, align) {
-        // Addresses that wait for a purge may be what is missing.
-        Err(TakeError::NoSpace) => {
-            purge::purge();
-            SPACE.take_from_any(cpu, with_guard, align)
-        }
-        other => other,
-    };
-    let mut area = area.map_err(|error| match error {
-        TakeError::NoSpace => Error::NoSpace,
-        TakeError::NoMemory => Error::OutOfMemory,
-        TakeError::Invalid => Error::Invalid,
-    })?;
-    event!(VaAllocated(area.range()));
-    area.set_info(AreaInfo {
-        requested,
-        caller: Some(caller),
-        kind,
-    });
-    if kasan::is_on() {
-        return with_shadow(area);
-    }
-    Ok(area)
+    Ok(())
 }
 
 /// Gives an area its shadow. On its own: without KASAN nobody pays for what it keeps in registers.
 #[inline(never)]
-fn with_shadow(area: OwnedArea) -> Result<OwnedArea, Error> {
-    match kasan::populate_vmalloc(area.range()) {
-        Ok(()) => Ok(area),
-        Err(OutOfMemory) => Err(give_back(area, Error::OutOfMemory)),
+fn with_shadow(start: VirtAddr, pages: u64) -> Result<(), Error> {
+    let populated = PageRange::new(start, pages).map(kasan::populate_vmalloc);
+    match populated {
+        Some(Err(OutOfMemory)) => Err(give_back(start, Error::OutOfMemory)),
+        Some(Ok(())) | None => Ok(()),
     }
 }
 
@@ -111,15 +150,12 @@ pub(super) fn refuse_in_interrupt(caller: &Location<'_>) -> Error {
     Error::InInterrupt
 }
 
-/// Makes a mapped area known and its bytes accessible.
+/// Makes the bytes of a mapped area accessible.
 #[inline]
-pub(super) fn use_area(area: OwnedArea, size: u64) -> VirtAddr {
-    let start = area.start();
+pub(super) fn open(start: VirtAddr, size: u64) {
     if kasan::is_on() {
         unpoison(start, size);
     }
-    SPACE.put_in_use(area);
-    start
 }
 
 /// As [`with_shadow`] on its own.
@@ -128,8 +164,15 @@ fn unpoison(start: VirtAddr, size: u64) {
     kasan::unpoison(start, size);
 }
 
-/// Gives back the addresses of an area that was never mapped.
-pub(super) fn give_back(area: OwnedArea, error: Error) -> Error {
+/// Takes an area out of use that nobody was told of, and frees its addresses and pages. All that was
+/// mapped there, if anything, is mapped no more, or was never used.
+#[cold]
+#[inline(never)]
+pub(super) fn give_back(start: VirtAddr, error: Error) -> Error {
+    let area = SPACE.remove(start, |_| true);
+    let mut area = area.expect("it was taken, and nobody else knows of it");
+    let frames = area.take_frames();
     purge::release(area);
+    page_alloc::free_list(frames);
     error
 }

@@ -22,12 +22,12 @@
 
 use super::{
     area::{
-        AreaKind, BLOCK_PAGES, Blocks, BusyAreas, Chain, DirtyBlocks, FreeAreas, InsertError,
-        OwnedArea, TakeError, VmapArea, iter_raw, link_before,
+        AreaInfo, AreaKind, BLOCK_PAGES, Blocks, BusyAreas, Chain, DirtyBlocks, FreeAreas,
+        InsertError, OwnedArea, Spare, TakeError, VmapArea, iter_raw, link_before,
     },
-    sync::{AtomicPtr, AtomicU64, Lock, Ordering, acquired, releases},
+    sync::{AtomicPtr, AtomicU64, Lock, MOST_ARENAS, Ordering, acquired, releases},
 };
-use crate::{arch::cpu::MAX_CPUS, mm::layout::IMAGE};
+use crate::mm::{layout::IMAGE, page_alloc::PageList};
 use core::{mem, ptr};
 use vmsa::{PAGE_SHIFT, PageRange, VirtAddr};
 
@@ -50,6 +50,8 @@ pub struct Ranges {
 pub struct Taken {
     /// Areas that nobody uses, to be flushed and released.
     pub areas: Chain,
+    /// Records of those that others of them stand for.
+    pub spare: Spare,
     /// Blocks that are in use, some pages of which are to be flushed.
     pub dirty: DirtyBlocks,
 }
@@ -101,17 +103,32 @@ impl Waiting {
 
     /// Takes all of them.
     pub fn take_all(&self) -> Chain {
-        if self.first.load(Ordering::Relaxed).is_null() {
+        let chain = self.take_uncounted();
+        self.count_out(&chain);
+        chain
+    }
+
+    /// Takes all of them, and leaves it to the caller to [count](Self::count_out) them.
+    fn take_uncounted(&self) -> Chain {
+        if self.is_empty() {
             return Chain::new();
         }
         let first = self.first.swap(ptr::null_mut(), Ordering::Acquire);
         acquired(&self.first);
         // SAFETY: whoever pushed these areas owned them, and the exchange gave them to this value
         // alone.
-        let chain = unsafe { Chain::from_raw(first) };
-        let pages = chain.iter().map(VmapArea::pages).sum::<u64>();
+        unsafe { Chain::from_raw(first) }
+    }
+
+    /// Counts areas that have been taken.
+    fn count_out(&self, areas: &Chain) {
+        let pages = areas.iter().map(VmapArea::pages).sum::<u64>();
         self.pages.fetch_sub(pages, Ordering::Relaxed);
-        chain
+    }
+
+    /// Whether there are none: none of those, at least, whose push the caller knows of.
+    pub fn is_empty(&self) -> bool {
+        self.first.load(Ordering::Relaxed).is_null()
     }
 
     /// The areas, the one that came last first.
@@ -138,7 +155,7 @@ impl Waiting {
 #[derive(Debug)]
 pub struct Space {
     /// The first `count` are in use. The others have no addresses.
-    pub arenas: [Arena; MAX_CPUS],
+    pub arenas: [Arena; MOST_ARENAS],
     /// How many there are.
     pub count: AtomicU64,
     /// Arenas are 2^this bytes long.
@@ -154,7 +171,10 @@ impl Space {
     /// # Errors
     /// [`InsertError`].
     pub fn open(&self, range: PageRange, cpus: usize) -> Result<(), InsertError> {
-        let count = cpus.clamp(1, MAX_CPUS).next_power_of_two().min(MAX_CPUS);
+        let count = cpus
+            .clamp(1, MOST_ARENAS)
+            .next_power_of_two()
+            .min(MOST_ARENAS);
         // The smallest power of two that takes the last address to the last arena.
         let last = range.last_byte() - BASE;
         let shift = (64 - last.leading_zeros()) - count.ilog2();
@@ -189,20 +209,41 @@ impl Space {
         self.arenas.get(index as usize)
     }
 
+    /// The arena of an address that was taken from one.
+    #[inline]
+    fn home_of(&self, start: VirtAddr) -> &Arena {
+        self.arena_of(start).expect("it was taken from one")
+    }
+
     /// The arena that an area was taken from.
     #[inline]
     fn home(&self, area: &VmapArea) -> &Arena {
-        self.arena_of(area.start()).expect("it was taken from one")
+        self.home_of(area.start())
     }
 
-    /// Takes addresses from the arena of a CPU: see [`FreeAreas::take`].
+    /// Takes addresses from the arena of a CPU ([`FreeAreas::take`]), and has them in use: before
+    /// anything is mapped there, as in Linux, so that one lock is enough. Nobody has been told the
+    /// address yet. `frames`, which the area owns, are left with it, and none to the caller.
     ///
     /// # Errors
-    /// [`TakeError`].
+    /// [`TakeError`]; `frames` are as they were.
     #[inline]
-    pub fn take(&self, cpu: usize, pages: u64, align: u64) -> Result<OwnedArea, TakeError> {
+    pub fn take(
+        &self,
+        cpu: usize,
+        pages: u64,
+        align: u64,
+        info: AreaInfo,
+        frames: &mut PageList,
+    ) -> Result<VirtAddr, TakeError> {
         let arena = self.arenas.get(cpu).ok_or(TakeError::Invalid)?;
-        arena.ranges.lock().free.take(pages, align)
+        let mut ranges = arena.ranges.lock();
+        let mut area = ranges.free.take(pages, align)?;
+        area.set_info(info);
+        area.set_frames(mem::take(frames));
+        let start = area.start();
+        ranges.busy.insert(area);
+        Ok(start)
     }
 
     /// Takes addresses from whichever arena has them, that of `cpu` first.
@@ -215,18 +256,14 @@ impl Space {
         cpu: usize,
         pages: u64,
         align: u64,
-    ) -> Result<OwnedArea, TakeError> {
+        info: AreaInfo,
+        frames: &mut PageList,
+    ) -> Result<VirtAddr, TakeError> {
         let count = self.arenas().len();
         (cpu..cpu + count)
-            .map(|index| self.take(index & (count - 1), pages, align))
+            .map(|index| self.take(index & (count - 1), pages, align, info, frames))
             .find(|taken| !matches!(taken, Err(TakeError::NoSpace)))
             .unwrap_or(Err(TakeError::NoSpace))
-    }
-
-    /// Puts an area in use.
-    #[inline]
-    pub fn put_in_use(&self, area: OwnedArea) {
-        self.home(&area).ranges.lock().busy.insert(area);
     }
 
     /// Takes the area that starts at `start` out of use, if `right` says so of its kind.
@@ -254,14 +291,14 @@ impl Space {
         self.arenas.get(cpu)?.ranges.lock().blocks.take(pages)
     }
 
-    /// Makes an area the block of the arena that it is from, with its first pages given out. Says
-    /// whether it is time for a purge.
-    pub fn add_block(&self, block: OwnedArea, pages: u16) -> bool {
-        let arena = self.home(&block);
+    /// Makes the area that starts at `start` the block of the arena that it is from, with its first
+    /// pages given out. Says whether it is time for a purge.
+    pub fn add_block(&self, start: VirtAddr, pages: u16) -> bool {
+        let arena = self.home_of(start);
         let through = {
             let mut ranges = arena.ranges.lock();
             let Ranges { busy, blocks, .. } = &mut *ranges;
-            blocks.renew(busy, block, pages)
+            blocks.renew(busy, start, pages)
         };
         through && self.count_block(arena)
     }
@@ -298,16 +335,28 @@ impl Space {
         waiting > self.limit.load(Ordering::Relaxed)
     }
 
-    /// Takes everything that waits for the purge, by arena.
-    pub fn take_waiting(&self) -> [Taken; MAX_CPUS] {
+    /// Whether nothing that the caller knows of waits for the purge.
+    pub fn nothing_waits(&self) -> bool {
+        self.arenas()
+            .iter()
+            .all(|arena| arena.lazy.is_empty() && !arena.ranges.lock().blocks.are_dirty())
+    }
+
+    /// Takes everything that waits for the purge, by arena. With `join` neighbours become one area.
+    pub fn take_waiting(&self, join: bool) -> [Taken; MOST_ARENAS] {
         let mut taken = [const {
             Taken {
                 areas: Chain::new(),
+                spare: Spare::NONE,
                 dirty: DirtyBlocks::NONE,
             }
-        }; MAX_CPUS];
+        }; MOST_ARENAS];
         for (arena, taken) in self.arenas().iter().zip(&mut taken) {
-            taken.areas = arena.lazy.take_all();
+            taken.areas = arena.lazy.take_uncounted();
+            if join {
+                taken.spare = taken.areas.join_neighbours();
+            }
+            arena.lazy.count_out(&taken.areas);
             let (dirty, through) = {
                 let mut ranges = arena.ranges.lock();
                 let Ranges { busy, blocks, .. } = &mut *ranges;
@@ -322,12 +371,16 @@ impl Space {
         taken
     }
 
-    /// Takes back the blocks of a purge whose flush is complete.
-    pub fn flushed(&self, taken: &mut [Taken; MAX_CPUS]) {
+    /// Takes back the blocks of a purge whose flush is complete, and the records that stand for
+    /// nothing.
+    pub fn flushed(&self, taken: &mut [Taken; MOST_ARENAS]) {
         for (arena, taken) in self.arenas.iter().zip(taken) {
-            if !taken.dirty.is_empty() {
-                let dirty = mem::replace(&mut taken.dirty, DirtyBlocks::NONE);
-                arena.ranges.lock().blocks.flushed(dirty);
+            let spare = mem::replace(&mut taken.spare, Spare::NONE);
+            let dirty = mem::replace(&mut taken.dirty, DirtyBlocks::NONE);
+            if !spare.is_empty() || !dirty.is_empty() {
+                let mut ranges = arena.ranges.lock();
+                ranges.free.take_back(spare);
+                ranges.blocks.flushed(dirty);
             }
         }
     }
@@ -336,18 +389,15 @@ impl Space {
     pub fn release(&self, areas: &mut Chain) {
         /// Areas that are given back before somebody else may have the lock.
         const BATCH: usize = 32;
-        while let Some(mut run) = areas.pop() {
-            let arena = self.home(&run);
+        while let Some(area) = areas.pop() {
+            let arena = self.home(&area);
             let mut ranges = arena.ranges.lock();
+            ranges.free.insert(area);
             for _ in 1..BATCH {
                 let Some(area) = areas.pop() else { break };
                 debug_assert!(ptr::eq(self.home(&area), arena), "a chain is of one arena");
-                // What was freed one after the other often touches: one search for all of it.
-                if let Err(area) = ranges.free.merge(&mut run, area) {
-                    ranges.free.insert(mem::replace(&mut run, area));
-                }
+                ranges.free.insert(area);
             }
-            ranges.free.insert(run);
         }
     }
 

@@ -1,6 +1,6 @@
 //! Areas in use, by address.
 
-use core::fmt;
+use core::{fmt, iter, ptr};
 
 use vmsa::{PAGE_SHIFT, PAGE_SIZE, VirtAddr};
 
@@ -10,15 +10,16 @@ use super::{AreaKind, Link, OwnedArea, VmapArea};
 
 /// The areas that are in use. Never allocates: an area brings its record along.
 pub struct BusyAreas {
-    /// The areas.
+    /// The areas, but for one.
     tree: Tree<Plain>,
-    /// The area that came last, while it is here: the one most likely to be looked for.
-    latest: Link,
+    /// The area that came last, while it is here. It comes into the tree when the next one does: most
+    /// areas are gone by then, and never cost a search.
+    newest: Link,
     /// How many they are.
     count: usize,
 }
 
-// SAFETY: `latest` is a record of the tree, and the tree is `Send`.
+// SAFETY: `newest` is reached through this value only, and the tree is `Send`.
 unsafe impl Send for BusyAreas {}
 
 impl Default for BusyAreas {
@@ -32,16 +33,18 @@ impl BusyAreas {
     pub const fn new() -> Self {
         Self {
             tree: Tree::new(),
-            latest: None,
+            newest: None,
             count: 0,
         }
     }
 
     /// Puts an area in use. It cannot overlap another one: both were taken from free space.
+    #[inline]
     pub fn insert(&mut self, area: OwnedArea) {
-        let place = self.tree.place_of(area.0.first.get());
-        self.tree.insert(area.0, place);
-        self.latest = Some(area.0);
+        if let Some(before) = self.newest.replace(area.0) {
+            self.tree
+                .insert(before, self.tree.place_of(before.first.get()));
+        }
         self.count += 1;
     }
 
@@ -52,21 +55,33 @@ impl BusyAreas {
 
     /// The area with `address` in it, in its guard page included.
     pub fn find_containing(&self, address: VirtAddr) -> Option<&VmapArea> {
-        let page = address.as_u64() >> PAGE_SHIFT;
-        self.tree
-            .find_last_from(page)
-            .filter(|area| page < area.end())
+        self.containing(address.as_u64() >> PAGE_SHIFT)
+    }
+
+    /// The area that a page lies in.
+    pub(super) fn containing(&self, page: u64) -> Link {
+        let contains = |area: &&VmapArea| page.wrapping_sub(area.first.get()) < area.pages.get();
+        self.newest
+            .filter(contains)
+            .or_else(|| self.tree.find_last_from(page).filter(contains))
     }
 
     /// The first area that starts at `address` or above it.
     pub fn next_from(&self, address: VirtAddr) -> Option<&VmapArea> {
         let page = address.as_u64().div_ceil(PAGE_SIZE);
-        self.tree
+        let in_tree = self
+            .tree
             .find(page)
-            .or_else(|| self.tree.locate(page).above)
+            .or_else(|| self.tree.locate(page).above);
+        let newest = self.newest.filter(|area| area.first.get() >= page);
+        [in_tree, newest]
+            .into_iter()
+            .flatten()
+            .min_by_key(|area| area.first.get())
     }
 
     /// Takes the area that starts at `start` out, if `right` says so of its kind.
+    #[inline]
     pub fn remove_if(
         &mut self,
         start: VirtAddr,
@@ -80,23 +95,25 @@ impl BusyAreas {
     }
 
     /// Takes an area out.
+    #[inline]
     pub(super) fn take_out(&mut self, area: &'static VmapArea) -> OwnedArea {
-        if self.is_latest(area.first.get()) {
-            self.latest = None;
+        if self.newest.is_some_and(|newest| ptr::eq(newest, area)) {
+            self.newest = None;
+        } else {
+            self.tree.remove(area);
         }
-        self.tree.remove(area);
         self.count -= 1;
         OwnedArea(area)
     }
 
-    /// The tree.
-    pub(super) fn tree(&self) -> &Tree<Plain> {
-        &self.tree
-    }
-
     /// The areas, lowest address first.
     pub fn iter(&self) -> impl Iterator<Item = &VmapArea> {
-        self.tree.iter()
+        let mut at = Some(VirtAddr::literal(0));
+        iter::from_fn(move || {
+            let area = self.next_from(at?)?;
+            at = area.range().end();
+            Some(area)
+        })
     }
 
     /// How many areas are in use.
@@ -105,25 +122,32 @@ impl BusyAreas {
     }
 
     /// The record of the area that starts at `start`.
-    fn starting_at(&self, start: VirtAddr) -> Link {
+    #[inline]
+    pub(super) fn starting_at(&self, start: VirtAddr) -> Link {
         if !start.is_page_aligned() {
             return None;
         }
         let page = start.as_u64() >> PAGE_SHIFT;
-        if self.is_latest(page) {
-            return self.latest;
-        }
-        self.tree.find(page)
-    }
-
-    /// Whether the area that came last is still here, and starts at `page`.
-    fn is_latest(&self, page: u64) -> bool {
-        self.latest.is_some_and(|area| area.first.get() == page)
+        let newest = self.newest.filter(|area| area.first.get() == page);
+        newest.or_else(|| self.tree.find(page))
     }
 }
 
 impl fmt::Debug for BusyAreas {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+#[cfg(test)]
+impl BusyAreas {
+    /// The tree, for the tests that check its balance.
+    pub(super) fn tree(&self) -> &Tree<Plain> {
+        &self.tree
+    }
+
+    /// The area that is not in the tree.
+    pub(super) fn newest(&self) -> Link {
+        self.newest
     }
 }

@@ -3,9 +3,7 @@
 
 use core::{fmt, iter, ptr};
 
-use vmsa::PageRange;
-
-use super::{AreaKind, Link, OwnedArea, VmapArea, range};
+use super::{Link, OwnedArea, VmapArea};
 
 /// Areas that nobody else can reach, the one that came last first. Holding one allocates nothing.
 #[derive(Default)]
@@ -42,33 +40,43 @@ impl Chain {
         following(self.first)
     }
 
-    /// The areas as *runs*: neighbours that follow one another in the chain are one range, if `what`
-    /// is the same of both. In page numbers up to the end of a run, so that an area of it costs no
-    /// more than a comparison: areas that were freed one after the other mostly are neighbours.
-    pub fn runs<W: Copy + PartialEq>(
-        &self,
-        what: impl Fn(AreaKind) -> W,
-    ) -> impl Iterator<Item = (PageRange, W)> {
-        let mut next = self.first;
-        iter::from_fn(move || {
-            let area = next?;
-            let of_run = what(area.info.get().kind);
-            let (mut first, mut end) = (area.first.get(), area.end());
-            next = area.child[1].get();
+    /// Makes one area of neighbours that follow one another and are of kinds that are flushed alike:
+    /// areas that were freed one after the other mostly are neighbours. Returns the records that stand
+    /// for nothing any more.
+    ///
+    /// Some thousand areas go through here between two purges, for some ten instructions each; the
+    /// flush and the free space then see few.
+    pub fn join_neighbours(&mut self) -> Spare {
+        let mut spare = Spare::NONE;
+        let mut rest = self.first;
+        while let Some(run) = rest {
+            let blocks = run.info.get().kind.has_blocks();
+            let (mut first, mut end) = (run.first.get(), run.end());
+            let joined = run.child[1].get();
+            let (mut next, mut last, mut count) = (joined, run, 0);
             while let Some(area) = next
-                && what(area.info.get().kind) == of_run
+                && area.info.get().kind.has_blocks() == blocks
             {
-                if area.first.get() == end {
-                    end = area.end();
-                } else if area.end() == first {
+                if area.end() == first {
                     first = area.first.get();
+                } else if area.first.get() == end {
+                    end = area.end();
                 } else {
                     break;
                 }
+                last = area;
+                count += 1;
                 next = area.child[1].get();
             }
-            Some((range(first, end - first), of_run))
-        })
+            if count > 0 {
+                run.first.set(first);
+                run.pages.set(end - first);
+                run.child[1].set(next);
+                spare.add(joined, last, count);
+            }
+            rest = next;
+        }
+        spare
     }
 
     /// Whether there are none.
@@ -85,6 +93,55 @@ impl Chain {
             // SAFETY: records live for ever.
             first: unsafe { first.as_ref() },
         }
+    }
+}
+
+/// Records of areas whose addresses others stand for.
+#[must_use = "dropping it loses the records for ever"]
+pub struct Spare {
+    /// Linked as in a [`Chain`].
+    first: Link,
+    /// The last one, if there is a first.
+    last: Link,
+    /// How many.
+    count: usize,
+}
+
+// SAFETY: as for `Chain`.
+unsafe impl Send for Spare {}
+
+impl Spare {
+    /// No records.
+    pub const NONE: Self = Self {
+        first: None,
+        last: None,
+        count: 0,
+    };
+
+    /// Adds `count` records that are linked, from `first` to `last`.
+    fn add(&mut self, first: Link, last: &'static VmapArea, count: usize) {
+        last.child[1].set(self.first);
+        if self.last.is_none() {
+            self.last = Some(last);
+        }
+        self.first = first;
+        self.count += count;
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
+    /// The first record, the last and how many they are; `None` where there are none.
+    pub(super) fn into_linked(self) -> Option<(&'static VmapArea, &'static VmapArea, usize)> {
+        Some((self.first?, self.last?, self.count))
+    }
+}
+
+impl fmt::Debug for Spare {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} records", self.count)
     }
 }
 

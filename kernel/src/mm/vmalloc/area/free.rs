@@ -1,10 +1,11 @@
 //! Free ranges: lowest fit, coalescing.
 
-use core::fmt;
+use core::{fmt, ptr};
 
 use vmsa::{PAGE_SHIFT, PageRange};
 
 use super::augment::Largest;
+use super::chain::Spare;
 use super::pool::{Grow, NoMemory, Pool, Pooled};
 use super::tree::{self, Surroundings, Tree};
 use super::{Link, OwnedArea, VmapArea, address, page_numbers};
@@ -63,6 +64,19 @@ pub struct FreeAreas {
     count: usize,
     /// Their total length in pages.
     pages: u64,
+    /// Where a search may begin.
+    low: Low,
+}
+
+/// The free ranges below a certain one are all too short for so many pages: a search for as many, or
+/// more, begins there and not at the root. Who fills small holes, or takes from above them, one after
+/// the other mostly finds what it needs with the first look.
+#[derive(Clone, Copy)]
+struct Low {
+    /// The lowest range that is long enough, or the one after where it was. `None`: nothing is known.
+    range: Link,
+    /// For so many pages.
+    pages: u64,
 }
 
 // SAFETY: the unused records are reached through the pool only (an `OwnedArea` gives its reference
@@ -82,6 +96,10 @@ impl FreeAreas {
             pool: unsafe { Pool::new(grow) },
             count: 0,
             pages: 0,
+            low: Low {
+                range: None,
+                pages: 0,
+            },
         }
     }
 
@@ -116,12 +134,27 @@ impl FreeAreas {
     /// fail where one exists. This looks at each such range, in address order: O((k + 1) log n)
     /// records, where k ranges below the answer are long enough but lie wrong (each of those is
     /// shorter than `pages + align / 4096 - 1` pages).
+    #[inline]
     pub fn take(&mut self, pages: u64, align: u64) -> Result<OwnedArea, TakeError> {
         if pages == 0 || !align.is_power_of_two() {
             return Err(TakeError::Invalid);
         }
         let mask = (align - 1) >> PAGE_SHIFT;
-        let (area, first) = self.lowest_fit(pages, mask).ok_or(TakeError::NoSpace)?;
+        let known = self.low.range.filter(|_| self.low.pages <= pages);
+        let (area, first) = match known {
+            // Mostly the search ends where it begins.
+            Some(area) if mask == 0 && area.pages.get() >= pages => (area, area.first.get()),
+            Some(area) => Self::lowest_fit_from(area, pages, mask).ok_or(TakeError::NoSpace)?,
+            None => self.lowest_fit(pages, mask).ok_or(TakeError::NoSpace)?,
+        };
+        // For more pages than what is known is about, or where ranges that lie wrong were passed over,
+        // this says nothing new of the ranges below.
+        if mask == 0 && (known.is_none() || self.low.pages == pages) {
+            self.low = Low {
+                range: Some(area),
+                pages,
+            };
+        }
         self.carve(area, first, pages)
     }
 
@@ -155,7 +188,7 @@ impl FreeAreas {
         self.pages += pages;
         let below = below.filter(|below| below.end() == first);
         let above = above.filter(|above| above.first.get() == end);
-        match (below, above) {
+        let range = match (below, above) {
             (None, None) => {
                 self.tree.insert(area, place);
                 self.count += 1;
@@ -172,24 +205,23 @@ impl FreeAreas {
                 above
             }
             (Some(below), Some(above)) => self.join(below, area, above),
+        };
+        if range.pages.get() >= self.low.pages
+            && self
+                .low
+                .range
+                .is_some_and(|low| range.first.get() < low.first.get())
+        {
+            self.low.range = Some(range);
         }
+        range
     }
 
-    /// Makes one area of two that touch, before they are given back: that takes one search then.
-    ///
-    /// # Errors
-    /// `next`, where it does not touch `area`. Nothing has changed.
-    #[inline]
-    pub fn merge(&mut self, area: &mut OwnedArea, next: OwnedArea) -> Result<(), OwnedArea> {
-        let (record, other) = (area.0, next.0);
-        if other.end() == record.first.get() {
-            record.first.set(other.first.get());
-        } else if record.end() != other.first.get() {
-            return Err(next);
+    /// Takes back the records that [`Chain::join_neighbours`](super::Chain::join_neighbours) has left.
+    pub fn take_back(&mut self, spare: Spare) {
+        if let Some((first, last, count)) = spare.into_linked() {
+            self.pool.release_linked(first, last, count);
         }
-        record.pages.set(record.pages.get() + other.pages.get());
-        self.pool.release(other);
-        Ok(())
     }
 
     /// Extends `area` at either end to cover `range`, by pages that must be free. Never
@@ -286,25 +318,27 @@ impl FreeAreas {
     /// The lowest free range with room for `pages` pages from a multiple of `mask + 1`, and the
     /// page number of that multiple.
     fn lowest_fit(&self, pages: u64, mask: u64) -> Option<(&'static VmapArea, u64)> {
-        let enough = |area: &&VmapArea| area.largest.get() >= pages;
-        let mut area = self.tree.root().filter(enough)?;
+        let root = self.tree.root()?;
+        Self::lowest_fit_from(lowest_of_enough(root, pages)?, pages, mask)
+    }
+
+    /// The same among `area` and the ranges above it.
+    fn lowest_fit_from(
+        mut area: &'static VmapArea,
+        pages: u64,
+        mask: u64,
+    ) -> Option<(&'static VmapArea, u64)> {
         loop {
-            // Something in this subtree is long enough: lower addresses first.
-            while let Some(left) = area.child[0].get().filter(enough) {
-                area = left;
+            // Nothing lower is to be looked at. This one, or the right subtree, or further up.
+            let first = (area.first.get() + mask) & !mask;
+            if area.pages.get() >= pages && first <= area.end() - pages {
+                return Some((area, first));
             }
-            // Nothing to the left is. This one, or the right subtree, or further up.
-            loop {
-                let first = (area.first.get() + mask) & !mask;
-                if area.pages.get() >= pages && first <= area.end() - pages {
-                    return Some((area, first));
-                }
-                if let Some(right) = area.child[1].get().filter(enough) {
-                    area = right;
-                    break;
-                }
-                area = tree::parent_to_the_right(area)?;
-            }
+            let right = area.child[1].get();
+            area = match right.and_then(|right| lowest_of_enough(right, pages)) {
+                Some(area) => area,
+                None => tree::parent_to_the_right(area)?,
+            };
         }
     }
 
@@ -364,7 +398,7 @@ impl FreeAreas {
         below: &'static VmapArea,
         area: &'static VmapArea,
         above: &'static VmapArea,
-    ) -> &VmapArea {
+    ) -> &'static VmapArea {
         self.unlink(above);
         self.grow(
             below,
@@ -409,9 +443,26 @@ impl FreeAreas {
 
     /// Takes a whole free range out of the tree.
     fn unlink(&mut self, area: &'static VmapArea) {
+        if self.low.range.is_some_and(|low| ptr::eq(low, area)) {
+            self.low.range = tree::following(area);
+        }
         self.tree.remove(area);
         self.count -= 1;
     }
+}
+
+/// The lowest record in the subtree of `area` below which nothing is left to be looked at for `pages`
+/// pages: it, or something in its right subtree, is long enough. `None` if nothing in the subtree is.
+#[inline]
+fn lowest_of_enough(mut area: &'static VmapArea, pages: u64) -> Link {
+    let enough = |area: &&VmapArea| area.largest.get() >= pages;
+    if !enough(&area) {
+        return None;
+    }
+    while let Some(left) = area.child[0].get().filter(enough) {
+        area = left;
+    }
+    Some(area)
 }
 
 impl fmt::Debug for FreeAreas {
@@ -427,6 +478,11 @@ impl FreeAreas {
     /// The tree, for the tests that check its balance and summaries.
     pub(super) fn tree(&self) -> &Tree<Largest> {
         &self.tree
+    }
+
+    /// Where a search for so many pages begins: page number, pages.
+    pub(super) fn low(&self) -> Option<(u64, u64)> {
+        Some((self.low.range?.first.get(), self.low.pages))
     }
 
     /// The unused records.

@@ -33,7 +33,7 @@ pub trait Pooled: Sized + 'static {
 ///
 /// Objects are handed out as `&'static`: pages never go back, so a reference that is kept too
 /// long is a mistake, but never a dangling one. The price is that a pool keeps its peak size:
-/// 42 records of [`VmapArea`](super::VmapArea) to a page. For the same reason a pool is not `Send`
+/// 36 records of [`VmapArea`](super::VmapArea) to a page. For the same reason a pool is not `Send`
 /// by itself; the container that lets no reference out can be.
 pub struct Pool<T: Pooled> {
     /// Unused objects.
@@ -93,6 +93,13 @@ impl<T: Pooled> Pool<T> {
         object.next_unused().set(self.unused);
         self.unused = Some(object);
         self.spare += 1;
+    }
+
+    /// Takes back `count` objects that are linked already, from `first` to `last`.
+    pub fn release_linked(&mut self, first: &'static T, last: &'static T, count: usize) {
+        last.next_unused().set(self.unused);
+        self.unused = Some(first);
+        self.spare += count;
     }
 
     /// How many pages the pool has been given.

@@ -9,7 +9,7 @@ use core::fmt;
 
 use vmsa::{PageRange, VirtAddr};
 
-use super::{AreaKind, BusyAreas, Chain, Link, OwnedArea, VmapArea, address, page_numbers};
+use super::{AreaKind, BusyAreas, Chain, Link, VmapArea, address, page_numbers};
 
 /// Pages of a block, and blocks are multiples of that: 4 MiB (VMAP_BBMAP_BITS in Linux).
 pub const BLOCK_PAGES: u16 = 1024;
@@ -84,10 +84,11 @@ impl Blocks {
         Some(address(block.first.get() + u64::from(slots.used)))
     }
 
-    /// Has pages given out from a new block, of which it takes the first `pages`. What is left of
-    /// the old one is never given out: less than was asked for. Returns whether the old one waits
+    /// Has pages given out from a new block, the area that starts at `start`, of which it takes the
+    /// first `pages`. What is left of the old one is never given out: less than was asked for. Returns whether the old one waits
     /// for the purge now.
-    pub fn renew(&mut self, busy: &mut BusyAreas, block: OwnedArea, pages: u16) -> bool {
+    pub fn renew(&mut self, busy: &BusyAreas, start: VirtAddr, pages: u16) -> bool {
+        let block = busy.starting_at(start).expect("a block is an area in use");
         debug_assert_eq!(block.pages(), u64::from(BLOCK_PAGES));
         let mut through = false;
         if let Some(old) = self.current {
@@ -102,13 +103,17 @@ impl Blocks {
             through = rest > 0 && slots.is_through();
             self.list(old);
         }
-        block.0.slots.set(Slots {
+        block.slots.set(Slots {
             used: pages,
             ..Slots::NONE
         });
-        self.current = Some(block.0);
-        busy.insert(block);
+        self.current = Some(block);
         through
+    }
+
+    /// Whether a purge has something to do.
+    pub fn are_dirty(&self) -> bool {
+        self.dirty.is_some()
     }
 
     /// Whether a range lies in a block, among the pages that are given out.
@@ -257,8 +262,7 @@ impl fmt::Debug for DirtyBlocks {
 impl BusyAreas {
     /// The block that a page lies in.
     fn block_at(&self, page: u64) -> Link {
-        self.tree()
-            .find_last_from(page)
-            .filter(|area| page < area.end() && area.info.get().kind == AreaKind::MapRamBlock)
+        self.containing(page)
+            .filter(|area| area.info.get().kind == AreaKind::MapRamBlock)
     }
 }

@@ -141,11 +141,21 @@ fn check_free(free: &FreeAreas) {
         free.largest(),
         ranges.iter().map(|&(_, pages)| pages).max().unwrap_or(0)
     );
+    // What is known of the ranges below the one where a search begins.
+    if let Some((at, pages)) = free.low() {
+        assert!(ranges.iter().any(|&(first, _)| first == at), "{at:x}");
+        let below = ranges.iter().filter(|&&(first, _)| first < at);
+        assert!(
+            below.clone().all(|&(_, length)| length < pages),
+            "{at:x} for {pages}: {ranges:x?}"
+        );
+    }
 }
 
 /// Checks what must always hold of busy areas.
 fn check_busy(busy: &BusyAreas) {
-    let (_, count) = check_subtree(busy.tree().root(), None, false);
+    let (_, in_tree) = check_subtree(busy.tree().root(), None, false);
+    let count = in_tree + usize::from(busy.newest().is_some());
     let ranges: Vec<_> = busy
         .iter()
         .map(|area| (area.first.get(), area.end()))

@@ -389,7 +389,7 @@ fn lowest(mut area: &'static VmapArea) -> &'static VmapArea {
 }
 
 /// The area after `area` in its tree.
-fn following(area: &'static VmapArea) -> Link {
+pub fn following(area: &'static VmapArea) -> Link {
     match area.child[1].get() {
         Some(right) => Some(lowest(right)),
         None => parent_to_the_right(area),

@@ -2,6 +2,9 @@
 
 use loom::sync::atomic::{AtomicPtr, Ordering};
 
+/// As many as the runs have CPUs; loom's stacks are small.
+pub const MOST_ARENAS: usize = 2;
+
 /// The kernel's lock as far as `space` uses it.
 #[derive(Debug)]
 pub struct Lock<T>(loom::sync::Mutex<T>);

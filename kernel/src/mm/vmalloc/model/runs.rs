@@ -3,8 +3,9 @@
 //! A page of the space is a cell that loom watches: who changes one has to come after whoever changed
 //! it before, by locks and atomics alone.
 
-use super::super::area::{AreaKind, Blocks, BusyAreas, FreeAreas, OwnedArea};
-use crate::arch::cpu::MAX_CPUS;
+use super::super::area::{AreaInfo, AreaKind, Blocks, BusyAreas, FreeAreas};
+use super::checked::MOST_ARENAS;
+use crate::mm::page_alloc::PageList;
 use core::ptr::{self, NonNull};
 use loom::{
     cell::UnsafeCell,
@@ -56,9 +57,11 @@ macro_rules! machine {
             unsafe impl Sync for Machine {}
 
             impl Machine {
-                pub fn new(cpus: usize) -> Self {
+                /// On its own: loom's stacks are small, and this is large until it lies in its Arc.
+                #[inline(never)]
+                pub fn new(cpus: usize) -> Arc<Self> {
                     let space = Space {
-                        arenas: core::array::from_fn::<_, MAX_CPUS, _>(|_| Arena {
+                        arenas: core::array::from_fn::<_, MOST_ARENAS, _>(|_| Arena {
                             ranges: Lock::new(Ranges {
                                 // SAFETY: `grow` leaks its pages.
                                 free: unsafe { FreeAreas::new(grow) },
@@ -77,11 +80,11 @@ macro_rules! machine {
                     let start = super::super::$version::space::BASE;
                     let range = PageRange::new(start, PAGES).unwrap();
                     space.open(range, cpus).unwrap();
-                    Self {
+                    Arc::new(Self {
                         space,
                         pages: core::array::from_fn(|_| UnsafeCell::new(Page::Free)),
                         purge: Mutex::new(()),
-                    }
+                    })
                 }
 
                 fn change(&self, range: PageRange, from: Page, to: Page) {
@@ -98,11 +101,14 @@ macro_rules! machine {
 
                 /// Makes an area, if there is room.
                 pub fn make(&self, cpu: usize, pages: u64) -> Option<VirtAddr> {
-                    let taken = self.space.take_from_any(cpu, pages, PAGE_SIZE);
-                    let area: OwnedArea = taken.ok()?;
-                    self.change(area.range(), Page::Free, Page::Mapped);
-                    let start = area.start();
-                    self.space.put_in_use(area);
+                    let info = AreaInfo::default();
+                    let mut none = PageList::EMPTY;
+                    let taken = self
+                        .space
+                        .take_from_any(cpu, pages, PAGE_SIZE, info, &mut none);
+                    let start = taken.ok()?;
+                    let range = PageRange::new(start, pages).unwrap();
+                    self.change(range, Page::Free, Page::Mapped);
                     Some(start)
                 }
 
@@ -119,7 +125,7 @@ macro_rules! machine {
                 /// Purges; in the wrong order if told to.
                 pub fn purge(&self, flush_first: bool) {
                     let _one_at_a_time = self.purge.lock().unwrap();
-                    let mut taken = self.space.take_waiting();
+                    let mut taken = self.space.take_waiting(true);
                     let ranges: Vec<PageRange> = taken
                         .iter()
                         .flat_map(|taken| taken.areas.iter().map(|area| area.range()))
@@ -132,6 +138,7 @@ macro_rules! machine {
                     if flush_first {
                         flush();
                     }
+                    self.space.flushed(&mut taken);
                     for taken in &mut taken {
                         self.space.release(&mut taken.areas);
                     }
@@ -160,7 +167,7 @@ macro_rules! machine {
 
             /// Two CPUs make and free; the second purges in between.
             pub fn both_make_and_free(flush_first: bool) {
-                let machine = Arc::new(Machine::new(2));
+                let machine = Machine::new(2);
                 let other = {
                     let machine = Arc::clone(&machine);
                     thread::spawn(move || {
@@ -180,7 +187,7 @@ macro_rules! machine {
 
             /// One CPU frees what the other has made, while that one purges and makes again.
             pub fn another_frees(flush_first: bool) {
-                let machine = Arc::new(Machine::new(2));
+                let machine = Machine::new(2);
                 let area = machine.make(0, 4).unwrap();
                 let other = {
                     let machine = Arc::clone(&machine);
@@ -195,7 +202,7 @@ macro_rules! machine {
 
             /// One CPU takes addresses that another one purges, all there are.
             pub fn one_purges_and_another_makes(flush_first: bool) {
-                let machine = Arc::new(Machine::new(1));
+                let machine = Machine::new(1);
                 let all = machine.make(0, PAGES).unwrap();
                 let other = {
                     let machine = Arc::clone(&machine);
@@ -212,7 +219,7 @@ macro_rules! machine {
 
             /// One CPU pushes to a list that another one takes.
             pub fn one_pushes_and_one_takes(flush_first: bool) {
-                let machine = Arc::new(Machine::new(1));
+                let machine = Machine::new(1);
                 let areas = [machine.make(0, 1).unwrap(), machine.make(0, 2).unwrap()];
                 machine.free(areas[0]);
                 let other = {

@@ -130,7 +130,7 @@ struct Pair {
     hoard: Vec<&'static VmapArea>,
 }
 
-/// What [`Chain::runs`] should say.
+/// What [`Chain::join_neighbours`] should make of areas.
 fn runs_of(ends: &[(u64, u64)]) -> Vec<(u64, u64)> {
     let mut runs: Vec<(u64, u64)> = Vec::new();
     for &(first, end) in ends {
@@ -216,26 +216,15 @@ impl Pair {
                 let mut lazy = core::mem::take(&mut self.lazy);
                 let mut ends = core::mem::take(&mut self.reference.lazy);
                 ends.reverse();
-                let runs = lazy.runs(|_| ()).map(|(range, ())| page_numbers(range));
-                assert!(runs.eq(runs_of(&ends)));
                 // One by one, or neighbours together.
-                let together = ends.len().is_multiple_of(2);
-                let mut run: Option<OwnedArea> = None;
-                for (first, end) in ends {
-                    let mut area = lazy.pop().unwrap();
-                    assert_eq!((area.first.get(), area.end()), (first, end));
-                    if together && let Some(run) = &mut run {
-                        match self.free.merge(run, area) {
-                            Ok(()) => continue,
-                            Err(next) => area = next,
-                        }
-                    }
-                    if let Some(run) = run.replace(area) {
-                        self.give(run);
-                    }
+                if ends.len().is_multiple_of(2) {
+                    self.free.take_back(lazy.join_neighbours());
+                    ends = runs_of(&ends);
                 }
-                if let Some(run) = run {
-                    self.give(run);
+                for (first, end) in ends {
+                    let area = lazy.pop().unwrap();
+                    assert_eq!((area.first.get(), area.end()), (first, end));
+                    self.give(area);
                 }
                 assert!(lazy.pop().is_none());
             }

@@ -116,7 +116,7 @@ fn neighbours_in_a_chain_are_one_run_and_come_back_as_one() {
     let mut chain = Chain::new();
     // From the last to the first: two below each other, two above, one apart, one of another kind.
     let of = [
-        (118, 2, AreaKind::Vmap),
+        (118, 2, AreaKind::VmallocHuge),
         (116, 2, AreaKind::Vmalloc),
         (109, 3, AreaKind::Vmalloc),
         (107, 2, AreaKind::Vmalloc),
@@ -131,24 +131,17 @@ fn neighbours_in_a_chain_are_one_run_and_come_back_as_one() {
         });
         chain.push(area);
     }
-    let is_vmap = |kind| kind == AreaKind::Vmap;
+    let spare = chain.join_neighbours();
     assert_eq!(
-        chain.runs(is_vmap).collect::<Vec<_>>(),
-        [
-            (range(101, 3), false),
-            (range(107, 5), false),
-            (range(116, 2), false),
-            (range(118, 2), true)
-        ]
+        chain.iter().map(VmapArea::range).collect::<Vec<_>>(),
+        [range(101, 3), range(107, 5), range(116, 2), range(118, 2)]
     );
-    assert_eq!(chain.runs(|_| ()).count(), 3);
-    let mut run = chain.pop().unwrap();
-    assert!(free.merge(&mut run, chain.pop().unwrap()).is_ok());
-    assert_eq!(run.range(), range(101, 3));
-    let next = free.merge(&mut run, chain.pop().unwrap()).unwrap_err();
-    assert_eq!((run.range(), next.range()), (range(101, 3), range(107, 2)));
-    free.insert(next);
-    free.insert(run);
+    check_records(&free, of.len());
+    free.take_back(spare);
+    check_records(&free, 4);
+    // Nothing is left to be joined.
+    free.take_back(chain.join_neighbours());
+    check_records(&free, 4);
     while let Some(area) = chain.pop() {
         free.insert(area);
     }

@@ -13,14 +13,16 @@ fn arena(count: u64) -> (FreeAreas, BusyAreas, Blocks) {
     )
 }
 
-/// A block's worth of addresses.
-fn block(free: &mut FreeAreas) -> OwnedArea {
+/// An area of a block's worth of addresses, in use.
+fn block(free: &mut FreeAreas, busy: &mut BusyAreas) -> VirtAddr {
     let mut area = free.take(PAGES, PAGES * PAGE_SIZE).unwrap();
     area.set_info(AreaInfo {
         kind: AreaKind::MapRamBlock,
         ..AreaInfo::default()
     });
-    area
+    let start = area.start();
+    busy.insert(area);
+    start
 }
 
 /// What a purge would flush, and how many blocks are through.
@@ -46,7 +48,8 @@ fn purge(
 fn pages_are_given_out_in_order_and_once() {
     let (mut free, mut busy, mut blocks) = arena(2);
     assert_eq!(blocks.take(1), None, "there is no block yet");
-    assert!(!blocks.renew(&mut busy, block(&mut free), 3));
+    let start = block(&mut free, &mut busy);
+    assert!(!blocks.renew(&busy, start, 3));
     assert_eq!(blocks.take(64), Some(address(PAGES + 3)));
     assert!(!blocks.give_back(&busy, range(PAGES + 3, 64), 64));
     assert_eq!(blocks.take(1), Some(address(PAGES + 67)));
@@ -62,8 +65,10 @@ fn pages_are_given_out_in_order_and_once() {
 #[test]
 fn only_what_is_given_out_is_in_a_block() {
     let (mut free, mut busy, mut blocks) = arena(2);
-    blocks.renew(&mut busy, block(&mut free), 10);
-    blocks.renew(&mut busy, block(&mut free), 5);
+    let start = block(&mut free, &mut busy);
+    blocks.renew(&busy, start, 10);
+    let start = block(&mut free, &mut busy);
+    blocks.renew(&busy, start, 5);
     let other = free.take(1, PAGE_SIZE);
     assert!(other.is_err(), "all of it is in blocks");
     for (first, pages, holds) in [
@@ -86,7 +91,8 @@ fn only_what_is_given_out_is_in_a_block() {
 #[test]
 fn what_is_dirty_is_flushed_once_and_a_block_goes_as_a_whole() {
     let (mut free, mut busy, mut blocks) = arena(2);
-    blocks.renew(&mut busy, block(&mut free), 500);
+    let start = block(&mut free, &mut busy);
+    blocks.renew(&busy, start, 500);
     assert_eq!(blocks.take(500), Some(address(PAGES + 500)));
     assert_eq!(purge(&mut free, &mut busy, &mut blocks), (vec![], 0));
     assert!(!blocks.give_back(&busy, range(PAGES + 100, 4), 4));
@@ -104,10 +110,8 @@ fn what_is_dirty_is_flushed_once_and_a_block_goes_as_a_whole() {
     assert_eq!(purge(&mut free, &mut busy, &mut blocks), rest);
     // The last page in use: then the block is through, once its own rest is given up.
     assert!(!blocks.give_back(&busy, range(PAGES + 302, 698), 698));
-    assert!(
-        blocks.renew(&mut busy, block(&mut free), 1),
-        "the old one is through"
-    );
+    let start = block(&mut free, &mut busy);
+    assert!(blocks.renew(&busy, start, 1), "the old one is through");
     assert_eq!(purge(&mut free, &mut busy, &mut blocks).1, 1);
     assert_eq!((free.pages(), busy.count()), (PAGES, 1));
     // And one that is through while pages are given out from it.
