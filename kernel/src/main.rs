@@ -43,6 +43,7 @@ mod tests;
 #[cfg(target_os = "none")]
 pub mod tour;
 pub mod trace;
+pub mod unusual;
 #[cfg(target_os = "none")]
 pub mod verdict;
 pub mod warning;

@@ -5,6 +5,7 @@
 //! counters, and the memory for a recording is lent by whoever starts it. `arch` passes CPU, task and
 //! time with each event, so that this file needs to know none of them.
 
+use crate::unusual::{self, Reason};
 use core::{
     cell::UnsafeCell,
     fmt,
@@ -316,6 +317,7 @@ pub fn start(memory: &mut [MaybeUninit<Event>]) -> Option<Recording<'_>> {
     let (base, len) = (memory.as_mut_ptr().cast::<Event>(), memory.len());
     // SAFETY: STARTER is ours and `on` is false, so nobody else reads or writes `memory`.
     unsafe { *RECORDER.memory.get() = (base, len) };
+    unusual::set(Reason::Recording, true);
     RECORDER.on.store(true, Ordering::Release);
     Some(Recording {
         base,
@@ -328,6 +330,7 @@ impl Recording<'_> {
     /// Stops recording; what comes later is not in it.
     pub fn stop(&mut self) {
         RECORDER.on.store(false, Ordering::SeqCst);
+        unusual::set(Reason::Recording, false);
         // Another CPU may be writing an event.
         while RECORDER.writers.load(Ordering::SeqCst) != 0 {
             core::hint::spin_loop();

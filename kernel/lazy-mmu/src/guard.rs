@@ -42,6 +42,21 @@ pub trait LazyMmu {
     #[inline]
     fn observe(&self, _call: Call, _state: LazyMmuState, _transition: Transition) {}
 
+    /// Whether nothing but the rules of [`Model::TwoCounters`] is to be looked at in this call: it
+    /// is the model, and [`observe_plain`](LazyMmu::observe_plain) is all that has to hear of it.
+    /// Asked once at each enable and disable; `false` is always right, and the long way.
+    #[inline]
+    fn is_plain(&self, _call: Call) -> bool {
+        self.model() == Model::TwoCounters
+    }
+
+    /// As [`observe`](LazyMmu::observe), of a call that was [plain](LazyMmu::is_plain), neither
+    /// ignored nor warned of.
+    #[inline]
+    fn observe_plain(&self, call: Call, state: LazyMmuState, transition: Transition) {
+        self.observe(call, state, transition);
+    }
+
     /// `lazy_mmu_mode_enable()`. Raw: prefer [`section`](LazyMmu::section).
     #[inline]
     fn enable(&self) -> Token {
@@ -85,7 +100,7 @@ pub trait LazyMmu {
     }
 
     /// Opens a section that ends when the guard is dropped.
-    #[inline]
+    #[inline(always)]
     fn section(&self) -> Section<'_, Self>
     where
         Self: Sized,
@@ -131,11 +146,11 @@ pub trait LazyMmu {
 #[inline(always)]
 fn short_enable<L: LazyMmu + ?Sized>(lazy: &L) -> bool {
     let mut state = lazy.state();
-    let short = lazy.model() == Model::TwoCounters && state.counts_up(lazy.in_interrupt());
+    let short = lazy.is_plain(Call::Enable) && state.counts_up(lazy.in_interrupt());
     if short {
         let call = state.count_up();
         store_and_call(lazy, state, call);
-        lazy.observe(Call::Enable, state, Transition::made(call, None));
+        lazy.observe_plain(Call::Enable, state, Transition::made(call, None));
     }
     short
 }
@@ -144,11 +159,11 @@ fn short_enable<L: LazyMmu + ?Sized>(lazy: &L) -> bool {
 #[inline(always)]
 fn short_disable<L: LazyMmu + ?Sized>(lazy: &L, in_interrupt: bool) -> bool {
     let mut state = lazy.state();
-    let short = lazy.model() == Model::TwoCounters && state.counts_down(in_interrupt);
+    let short = lazy.is_plain(Call::Disable) && state.counts_down(in_interrupt);
     if short {
         let call = state.count_down();
         store_and_call(lazy, state, Some(call));
-        lazy.observe(Call::Disable, state, Transition::made(Some(call), None));
+        lazy.observe_plain(Call::Disable, state, Transition::made(Some(call), None));
     }
     short
 }
@@ -175,13 +190,33 @@ fn disable_in_full<L: LazyMmu + ?Sized>(lazy: &L, token: Token) {
     apply(lazy, Call::Disable, state, transition);
 }
 
-/// The disable of a guard's drop under any model, as [`enable_in_full`].
+/// The drop of a guard under any model, as [`enable_in_full`].
 #[cold]
 #[inline(never)]
-fn close_in_full<L: LazyMmu + ?Sized>(lazy: &L, token: Token) {
+fn close_in_full<L: LazyMmu + ?Sized>(lazy: &L, owed: Owed) {
     let mut state = lazy.state();
-    let transition = state.close(lazy.model(), token);
+    let transition = match owed {
+        Owed::Disable(token) => state.close(lazy.model(), token),
+        // Its enable was not counted.
+        Owed::Flush => Transition {
+            arch: Some(ArchCall::Flush),
+            warning: None,
+            ignored: true,
+        },
+        Owed::Nothing => return,
+    };
     apply(lazy, Call::Disable, state, transition);
+}
+
+/// The enable of a guard under any model, as [`enable_in_full`]: what its drop owes.
+#[cold]
+#[inline(never)]
+fn open_in_full<L: LazyMmu + ?Sized>(lazy: &L) -> Owed {
+    match enable_in_full(lazy) {
+        (token, Transition { ignored: false, .. }) => Owed::Disable(token),
+        (_, Transition { warning: None, .. }) => Owed::Nothing,
+        _ => Owed::Flush,
+    }
 }
 
 /// Warns, stores, then calls the hook: the order that [`LazyMmu`] promises.
@@ -195,7 +230,7 @@ fn apply<L: LazyMmu + ?Sized>(lazy: &L, call: Call, state: LazyMmuState, transit
 }
 
 /// Stores the new state, then calls the hook.
-#[inline]
+#[inline(always)]
 fn store_and_call<L: LazyMmu + ?Sized>(lazy: &L, state: LazyMmuState, call: Option<ArchCall>) {
     lazy.set_state(state);
     if let Some(call) = call {
@@ -242,16 +277,12 @@ pub struct Section<'a, L: LazyMmu> {
 
 impl<'a, L: LazyMmu> Section<'a, L> {
     /// Opens a section: [`LazyMmuState::enable`].
-    #[inline]
+    #[inline(always)]
     pub fn open(lazy: &'a L) -> Self {
         let owed = if short_enable(lazy) {
             Owed::Disable(Token::Default)
         } else {
-            match enable_in_full(lazy) {
-                (token, Transition { ignored: false, .. }) => Owed::Disable(token),
-                (_, Transition { warning: None, .. }) => Owed::Nothing,
-                _ => Owed::Flush,
-            }
+            open_in_full(lazy)
         };
         Section {
             lazy,
@@ -268,24 +299,11 @@ impl<'a, L: LazyMmu> Section<'a, L> {
 }
 
 impl<L: LazyMmu> Drop for Section<'_, L> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
-        match self.owed {
-            Owed::Disable(token) => {
-                if !short_disable(self.lazy, false) {
-                    close_in_full(self.lazy, token);
-                }
-            }
-            Owed::Flush => {
-                let arch = Some(ArchCall::Flush);
-                let uncounted = Transition {
-                    arch,
-                    warning: None,
-                    ignored: true,
-                };
-                apply(self.lazy, Call::Disable, self.lazy.state(), uncounted);
-            }
-            Owed::Nothing => {}
+        let counts = matches!(self.owed, Owed::Disable(_));
+        if !(counts && short_disable(self.lazy, false)) {
+            close_in_full(self.lazy, self.owed);
         }
     }
 }

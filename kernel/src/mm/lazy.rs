@@ -31,7 +31,7 @@ use crate::{
         deferred::{PendingFlush, QueuedStore},
     },
     trace::{self, Kind},
-    warning,
+    unusual, warning,
 };
 pub use active::is_active;
 pub use config::{Backend, PageTableLock, backend, count_on_ets2, ets2, model, page_table_lock};
@@ -167,7 +167,13 @@ impl LazyMmu for Current {
         self.lazy_mmu_state.set(state);
     }
 
-    #[inline]
+    #[inline(always)]
+    fn is_plain(&self, call: Call) -> bool {
+        // What was taken is given back even where nothing would be taken any more.
+        !unusual::anything() && (call == Call::Enable || !self.deferred.more.get())
+    }
+
+    #[inline(always)]
     fn arch(&self, call: ArchCall) {
         match call {
             // The state says that the mode is on; there is nothing else to switch (Linux on arm64:
@@ -187,19 +193,14 @@ impl LazyMmu for Current {
         warning!("lazy MMU mode, model {}: {warning}", model());
     }
 
+    #[inline(always)]
+    fn observe_plain(&self, call: Call, state: LazyMmuState, transition: Transition) {
+        tell(call, state, transition);
+    }
+
     #[inline]
     fn observe(&self, call: Call, state: LazyMmuState, transition: Transition) {
-        event!(Lazy {
-            call: match call {
-                Call::Enable => event::LazyCall::Enable,
-                Call::Disable => event::LazyCall::Disable,
-                Call::Pause => event::LazyCall::Pause,
-                Call::Resume => event::LazyCall::Resume,
-            },
-            sections: state.leaked(model()),
-            pauses: state.leaked_pauses(model()),
-            flushed: matches!(transition.arch, Some(ArchCall::Leave | ArchCall::Flush)),
-        });
+        tell(call, state, transition);
         if trace::recording() {
             record(call, state, transition);
         }
@@ -220,6 +221,22 @@ impl LazyMmu for Current {
     }
 }
 
+/// Tells the oracle of a call.
+#[inline(always)]
+fn tell(_call: Call, _state: LazyMmuState, _transition: Transition) {
+    event!(Lazy {
+        call: match _call {
+            Call::Enable => event::LazyCall::Enable,
+            Call::Disable => event::LazyCall::Disable,
+            Call::Pause => event::LazyCall::Pause,
+            Call::Resume => event::LazyCall::Resume,
+        },
+        sections: _state.leaked(model()),
+        pauses: _state.leaked_pauses(model()),
+        flushed: matches!(_transition.arch, Some(ArchCall::Leave | ArchCall::Flush)),
+    });
+}
+
 /// Out of line, with all that it needs in registers.
 #[cold]
 #[inline(never)]
@@ -236,6 +253,7 @@ fn record(call: Call, state: LazyMmuState, transition: Transition) {
 #[cold]
 #[inline(never)]
 fn take(call: Call, arch: Option<ArchCall>) {
+    task::current().deferred.more.set(true);
     if call == Call::Enable {
         lock::opened();
     }
@@ -257,7 +275,7 @@ fn give_back(call: Call, arch: Option<ArchCall>) {
 }
 
 /// Opens a lazy section until the value is dropped.
-#[inline]
+#[inline(always)]
 pub fn section() -> Section<'static, Current> {
     task::current().section()
 }
@@ -306,19 +324,43 @@ pub fn lazy_mmu_mode_resume(token: Token) {
 }
 
 /// Makes good what the current task has put off.
-#[inline]
+#[inline(always)]
 fn pay(task: &Current) {
     if planted(Bug::NeverFlushed) {
         return;
     }
+    if task.deferred.more.get() {
+        pay_for_more(task);
+    } else if task.deferred.barriers.get() {
+        pay_for_barriers(task);
+    }
+}
+
+/// What is owed where only barriers wait. Out of line: most sections owe something, but not as many as
+/// there are places where they end.
+#[inline(never)]
+fn pay_for_barriers(task: &Current) {
+    // Cleared first: an interrupt in between then owes anew rather than being forgotten.
+    task.deferred.barriers.set(false);
+    emit_barriers();
+}
+
+/// By default nothing but barriers waits, ever.
+#[cold]
+#[inline(never)]
+fn pay_for_more(task: &Current) {
     let deferred = &task.deferred;
     drain_of(task);
     if !deferred.flushes.is_empty() {
         // Ends in an ISB, so it pays for the barriers as well.
         flush_pending();
-    } else if deferred.barriers.replace(false) {
-        // Cleared first: an interrupt in between then owes anew rather than being forgotten.
-        emit_barriers();
+    } else if deferred.barriers.get() {
+        pay_for_barriers(task);
+    }
+    // What is held stays so, where this is not the end of it. A handler came here by a section of its
+    // own, and leaves what is the task's as it is.
+    if deferred.stores.is_empty() && !task.section_lock.is_held() && !task.in_interrupt() {
+        deferred.more.set(false);
     }
 }
 

@@ -109,6 +109,10 @@ pub struct Deferred {
     /// Whether a valid entry was stored since the last `DSB ISHST; ISB`
     /// (TIF_LAZY_MMU_PENDING in Linux).
     pub barriers: Cell<bool>,
+    /// Whether the end of a section may have more to see to: a flush or a store that waits, or
+    /// something that is held for the section. It is set with each of them, and so one byte tells that
+    /// there is none.
+    pub more: Cell<bool>,
     /// Flushes: the backend `tlbi`.
     pub flushes: List<PendingFlush, PENDING>,
     /// Stores: the backend `stores`.
@@ -120,6 +124,7 @@ impl Deferred {
     pub const fn new() -> Self {
         Self {
             barriers: Cell::new(false),
+            more: Cell::new(false),
             flushes: List::new(),
             stores: List::new(),
         }

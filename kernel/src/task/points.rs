@@ -4,6 +4,7 @@
 //! which call of its own a switch is to happen, tries every number, and so sees every schedule.
 
 use super::{current, preempt};
+use crate::unusual::{self, Reason};
 use core::sync::atomic::{
     AtomicBool, AtomicU32, AtomicUsize,
     Ordering::{Acquire, Relaxed, Release},
@@ -97,6 +98,7 @@ pub fn plan(n: usize, action: Action) -> Option<Plan> {
         Action::Migrate(cpu) => cpu + 1,
     };
     ACTION.store(action, Relaxed);
+    unusual::set(Reason::Planned, true);
     ARMED.store(true, Release);
     Some(Plan(()))
 }
@@ -118,6 +120,7 @@ impl Plan {
 impl Drop for Plan {
     fn drop(&mut self) {
         ARMED.store(false, Relaxed);
+        unusual::set(Reason::Planned, false);
         PLANNED.store(false, Release);
     }
 }

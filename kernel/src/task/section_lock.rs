@@ -6,7 +6,7 @@ use core::cell::Cell;
 
 /// How many frames are noted: the call that opens a section is a few functions deep, those that
 /// the compiler has left apart, and they have returned by the time that a report is made.
-pub const FRAMES: usize = 4;
+pub const FRAMES: usize = 6;
 
 /// What is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

@@ -1,7 +1,9 @@
 //! What was chosen: the model, the backend, the lock around sections, whether FEAT_ETS2 is counted
-//! on. A byte each, side by side, since every call and every store reads one.
+//! on. A byte each; what is other than by default is [unusual] besides, so that the hot paths read
+//! none of them.
 
 use super::Model;
+use crate::unusual::{self, Reason};
 use core::{
     fmt,
     sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed},
@@ -112,8 +114,6 @@ struct Config {
     backend: AtomicU8,
     lock: AtomicU8,
     ets2: AtomicBool,
-    /// Whether a section takes anything that is not the task's own: the lock, or the CPU.
-    takes: AtomicBool,
 }
 
 static CONFIG: Config = Config {
@@ -121,7 +121,6 @@ static CONFIG: Config = Config {
     backend: AtomicU8::new(Backend::Barriers as u8),
     lock: AtomicU8::new(PageTableLock::None as u8),
     ets2: AtomicBool::new(false),
-    takes: AtomicBool::new(false),
 };
 
 /// The model whose rules hold.
@@ -170,31 +169,31 @@ pub fn ets2() -> bool {
 /// Counts on FEAT_ETS2 from now on, or does not: the CPUs have it, or it is assumed that they do.
 pub fn count_on_ets2(on: bool) {
     CONFIG.ets2.store(on, Relaxed);
+    note_what_is_unusual();
 }
 
 /// For who has made sure that no section is open.
 pub(super) fn set(model: Model, backend: Backend) {
     CONFIG.model.store(model as u8, Relaxed);
     CONFIG.backend.store(backend as u8, Relaxed);
-    note_what_is_taken();
+    note_what_is_unusual();
 }
 
-/// One byte for a call to look at, where there are two reasons.
-fn note_what_is_taken() {
-    let takes = backend().is_per_cpu() || page_table_lock() != PageTableLock::None;
-    CONFIG.takes.store(takes, Relaxed);
-}
-
-/// Whether a section takes anything that is not the task's own.
+/// Whether a section takes anything that is not the task's own: the lock, or the CPU.
 #[inline]
 pub(super) fn takes() -> bool {
-    CONFIG.takes.load(Relaxed)
+    backend().is_per_cpu() || page_table_lock() != PageTableLock::None
+}
+
+fn note_what_is_unusual() {
+    unusual::set(Reason::Sections, model() != Model::TwoCounters || takes());
+    unusual::set(Reason::Backend, backend() != Backend::Barriers || ets2());
 }
 
 /// As [`set`].
 pub(super) fn set_lock(lock: PageTableLock) {
     CONFIG.lock.store(lock as u8, Relaxed);
-    note_what_is_taken();
+    note_what_is_unusual();
 }
 
 #[cfg(test)]

@@ -23,7 +23,9 @@ pub fn defer_flush(range: PageRange, removed: Removed) -> bool {
         range,
         tables: removed == Removed::Tables,
     };
-    let flushes = &task::current().deferred.flushes;
+    let deferred = &task::current().deferred;
+    deferred.more.set(true);
+    let flushes = &deferred.flushes;
     if flushes.push(pending).is_err() {
         // A full list is flushed, and no range is dropped. What was cleared for this one was
         // cleared before the DSB ISHST of that flush or not: a sequence of its own will tell.

@@ -71,6 +71,7 @@ pub(super) fn opened() {
         opened_by.set(backtrace::callers_frames().map(Some));
     }
     sections.set(sections.get() + 1);
+    task.deferred.more.set(true);
 }
 
 /// The running task has closed a section, and holds something for the outermost.

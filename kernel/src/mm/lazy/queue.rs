@@ -17,7 +17,9 @@ pub(super) fn queue(store: QueuedStore) {
     if backend().is_per_cpu() {
         return percpu::queue(store);
     }
-    let queue = &task::current().deferred.stores;
+    let deferred = &task::current().deferred;
+    deferred.more.set(true);
+    let queue = &deferred.stores;
     if queue.push(store).is_err() {
         count_full();
         drain();
