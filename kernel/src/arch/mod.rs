@@ -15,6 +15,7 @@ pub mod record;
 pub mod tlbi;
 #[cfg(target_os = "none")]
 pub mod user_table;
+pub mod zero;
 
 #[cfg(target_os = "none")]
 mod abort;

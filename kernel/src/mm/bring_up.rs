@@ -21,6 +21,7 @@ use super::{
 use crate::arch::{
     entry::{Entries, Entry},
     image,
+    zero::zero,
 };
 use boot::Handover;
 use core::{fmt, ops::Range};
@@ -138,12 +139,9 @@ impl TableMemory for Early<'_> {
     }
 
     fn zero(&mut self, page: Frame) {
-        // SAFETY: `allocate` has given the page to this tree alone, and the window maps it.
-        unsafe {
-            self.window(page.start())
-                .as_mut_ptr::<u8>()
-                .write_bytes(0, PAGE_SIZE as usize);
-        };
+        // SAFETY: `allocate` has given the page to this tree alone, and the window maps it, as Normal
+        // memory.
+        unsafe { zero(self.window(page.start()).as_mut_ptr(), PAGE_SIZE as usize) };
     }
 }
 

@@ -17,6 +17,7 @@ use crate::{
     arch::{
         entry::{Entries, Entry},
         record::span,
+        zero,
     },
     bug::{Bug, planted},
     task::lock::SpinLock,
@@ -141,8 +142,8 @@ pub fn zero_page(page: Frame) {
     #[cfg(feature = "oracle")]
     tell_written(page);
     let start = virt(page.start()).as_mut_ptr::<u8>();
-    // SAFETY: the caller owns the page, and the linear map maps it.
-    unsafe { start.write_bytes(0, PAGE_SIZE as usize) };
+    // SAFETY: the caller owns the page, and the linear map maps it, as Normal memory.
+    unsafe { zero::zero(start, PAGE_SIZE as usize) };
 }
 
 /// Tells the oracle that a page is about to be written by its owner, through the linear map.

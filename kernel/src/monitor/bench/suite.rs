@@ -9,7 +9,7 @@ use super::{
     steady::steady,
 };
 use crate::{
-    arch::cpu,
+    arch::{cpu, zero::zero},
     mm::vmalloc::{vfree, vmalloc, vmalloc_aligned, vmalloc_huge},
 };
 use fastrand::Rng;
@@ -127,10 +127,7 @@ pub(super) fn random_size(values: &Values) -> Measured<()> {
 fn zeroed(pages: u64, align: u64) -> Result<(), Trouble> {
     let area = vmalloc_aligned(pages * PAGE_SIZE, align)?;
     // SAFETY: the area is new and mapped for as many bytes.
-    unsafe {
-        area.as_mut_ptr::<u8>()
-            .write_bytes(0, (pages * PAGE_SIZE) as usize);
-    };
+    unsafe { zero(area.as_mut_ptr(), (pages * PAGE_SIZE) as usize) };
     Ok(vfree(area)?)
 }
 
