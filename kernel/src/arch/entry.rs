@@ -178,6 +178,35 @@ impl Entries {
         slots.map(|slot| Descriptor::from_bits(slot.load(Ordering::Relaxed)))
     }
 
+    /// Those from number `first` on.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    #[inline(always)]
+    pub fn from(self, first: usize) -> Self {
+        Self {
+            slots: &self.slots[first..],
+            pa: self.pa + first as u64 * 8,
+        }
+    }
+
+    /// Stores `count` leaves, or as many as there are entries, up to one that is not empty: the first
+    /// is `leaf`, and each maps the frame behind that of the one before. `va` is what the first entry
+    /// maps, at `level`. Returns how many were stored.
+    ///
+    /// For the record they are what those of [`store_each`](Self::store_each) are.
+    #[inline(always)]
+    pub fn store_run(self, va: VirtAddr, level: Level, leaf: Descriptor, count: usize) -> usize {
+        let slots = &self.slots[..count.min(self.slots.len())];
+        let mut next = leaf.bits();
+        let new = |old: Descriptor| {
+            let new = Descriptor::from_bits(next);
+            next += level.bytes();
+            old.is_none().then_some(new)
+        };
+        Self { slots, ..self }.store_each(va, level, new, |_| ())
+    }
+
     /// Stores to one after the other what `new` makes of what it holds, until that is nothing, and
     /// then tells `after` what it held; `va` is what the first maps, at `level`. Returns how many were
     /// stored.

@@ -362,24 +362,52 @@ pub fn give_up(list: &mut PageList, frame: Frame) -> Result<(), FreeError> {
         .inspect_err(|error| report(frame, 0, *error, Location::caller()))
 }
 
-/// Gives back the pages of a list.
+/// Gives back the pages of a list: those that were given up to it, or those of
+/// [`allocate_list`], which may not have been freed one by one meanwhile. One that was is reported and
+/// left out.
 #[track_caller]
 #[inline]
 pub fn free_list(list: PageList) {
     match list.0.single() {
-        Some(page) if memory::give_retired_at_once(page) => {}
-        _ => free_list_the_long_way(&list, Location::caller()),
+        Some(page) if memory::give_index_at_once(page) => {}
+        _ => free_list_the_long_way(list, Location::caller()),
     }
 }
 
 #[inline(never)]
-fn free_list_the_long_way(list: &PageList, caller: &'static Location<'static>) {
+fn free_list_the_long_way(mut list: PageList, caller: &'static Location<'static>) {
+    let count = list.count();
+    list.0
+        .retire(memory::map(), |index| report_in_list(index, caller));
+    if list.count() < count {
+        report_lost(count - list.count(), caller);
+    }
     if list.count() > 0 {
-        call_freed(Pages::List(list), caller);
+        call_freed(Pages::List(&list), caller);
     }
     #[cfg(feature = "oracle")]
-    tell_freed(Pages::List(list));
+    tell_freed(Pages::List(&list));
     memory::give_list(&list.0);
+}
+
+/// Reports a page of a list that is not in use.
+#[cold]
+#[inline(never)]
+fn report_in_list(index: usize, caller: &Location<'_>) {
+    let map = memory::map();
+    // A link that was overwritten leads anywhere.
+    if index < map.meta.len() {
+        let frame = map.frame(index);
+        report(frame, 0, map.why_not(frame, index, 0), caller);
+    }
+}
+
+/// Reports that pages of a list were left out: those that are not in use, and those behind one that was
+/// the first of its run, and would have led to them.
+#[cold]
+#[inline(never)]
+fn report_lost(pages: u64, caller: &Location<'_>) {
+    log::error!("BUG: {pages} pages of a list that is freed at {caller} are left out");
 }
 
 /// Tells the oracle of pages that have left the free lists: before the hooks, which change the

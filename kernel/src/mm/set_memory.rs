@@ -21,7 +21,7 @@ use crate::{
     bug::{Bug, planted},
 };
 use core::fmt;
-use vmsa::{Attributes, Frame, Level, PageRange, PhysAddr, VirtAddr};
+use vmsa::{Attributes, Descriptor, Frame, Level, PAGE_SIZE, PageRange, PhysAddr, VirtAddr};
 
 /// Why the permissions were not changed. Nothing was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,17 +116,23 @@ fn change_memory_common(
     let section = lazy::section();
     let edit = Edit::attributes(set, clear);
     // The area has been checked to be mapped by pages, and so has the linear map: nothing here can
-    // fail.
+    // fail. Where the alias is comes with the leaves of the area as they are changed: they are read
+    // once.
+    let mut aliases = Aliases::new();
     if alias {
-        for_each_run(range, |linear| {
+        kernel
+            .edit_and_note_pages(&section, range, edit, |leaf| aliases.note(leaf))
+            .unwrap_or_else(broken);
+        aliases.each(range, |linear| {
             kernel
                 .edit_pages(&section, linear, edit)
                 .unwrap_or_else(broken);
         });
+    } else {
+        kernel
+            .edit_pages(&section, range, edit)
+            .unwrap_or_else(broken);
     }
-    kernel
-        .edit_pages(&section, range, edit)
-        .unwrap_or_else(broken);
 
     // Nobody may believe that the pages are read-only before this is through, whatever the backend:
     // the flush is made here, at once, rather than left to the end of the section. It pays what the
@@ -136,7 +142,7 @@ fn change_memory_common(
     }
     let mut flush = Flush::begin(if alias { 2 * pages } else { pages });
     if alias {
-        for_each_run(range, |linear| flush.add(linear, Removed::Leaves));
+        aliases.each(range, |linear| flush.add(linear, Removed::Leaves));
     }
     flush.add(range, Removed::Leaves);
     flush.finish();
@@ -177,7 +183,75 @@ fn refuse_writable_and_executable(
     }
 }
 
-/// Calls `each` for the linear aliases of the pages of `range`, a run of adjacent frames at a time.
+/// The linear aliases of pages, as runs of adjacent frames.
+struct Aliases {
+    /// First frames, and how many; of the last run that is not noted yet.
+    runs: [(Frame, u64); Self::MOST],
+    count: usize,
+    /// The first leaf of the last run, and what the next one has to be to belong to it.
+    first: u64,
+    next: u64,
+}
+
+impl Aliases {
+    /// So many runs are noted; where there are more, the leaves are read again. On fresh memory there
+    /// is one.
+    const MOST: usize = 8;
+
+    fn new() -> Self {
+        Self {
+            runs: [(Frame::containing(PhysAddr::literal(0)), 0); Self::MOST],
+            count: 0,
+            first: 0,
+            next: 0,
+        }
+    }
+
+    /// Adds the page of the next leaf.
+    #[inline(always)]
+    fn note(&mut self, leaf: Descriptor) {
+        // Adjacent leaves of one run differ by a page, and in nothing else. An empty run, in which no
+        // leaf has been yet, ends at 0, which is no leaf.
+        if leaf.bits() != self.next {
+            self.end_run();
+            self.first = leaf.bits();
+        }
+        self.next = leaf.bits() + PAGE_SIZE;
+    }
+
+    fn end_run(&mut self) {
+        let first = Descriptor::from_bits(self.first);
+        if self.next == 0 {
+            return;
+        }
+        if let Some(run) = self.runs.get_mut(self.count)
+            && let Some(frame) = first.output_ignoring_valid(Level::L3)
+        {
+            *run = (
+                Frame::containing(frame),
+                (self.next - self.first) / PAGE_SIZE,
+            );
+        }
+        self.count += 1;
+        self.next = 0;
+    }
+
+    /// Calls `each` for every run; they are those of `range`, all of whose leaves have been noted.
+    fn each(&mut self, range: PageRange, mut each: impl FnMut(PageRange)) {
+        self.end_run();
+        let Some(runs) = self.runs.get(..self.count) else {
+            return for_each_run(range, each);
+        };
+        for (first, count) in runs {
+            PageRange::new(linear_map::virt(first.start()), *count)
+                .into_iter()
+                .for_each(&mut each);
+        }
+    }
+}
+
+/// As [`Aliases::each`], read from the leaves of `range`.
+#[cold]
 fn for_each_run(range: PageRange, mut each: impl FnMut(PageRange)) {
     // The first frame of the run, and how many it has.
     let (mut first, mut count) = (Frame::containing(PhysAddr::literal(0)), 0);

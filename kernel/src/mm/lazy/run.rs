@@ -15,7 +15,7 @@
 //!   is ([`settle`](super::settle)).
 
 use super::{
-    active::is_active,
+    active::{is_active, is_active_by_default},
     config::{Backend, backend, ets2},
     owed::needs_barriers,
     store::{load_leaf, store_leaf, take_leaf},
@@ -24,14 +24,30 @@ use crate::{
     arch::entry::Entries,
     bug::{Bug, planted},
     task::{self, Task, points},
-    trace,
+    trace, unusual,
 };
 use core::{iter::Copied, slice};
 use vmsa::{Attributes, Descriptor, Frame, Level, PAGE_SIZE, VirtAddr};
 
 /// Frames to be mapped, which are known beforehand: coming to the next one is to read memory, no more.
 /// Whoever implements it vouches for that.
-pub trait KnownFrames: Iterator<Item = Frame> + Clone {}
+pub trait KnownFrames: Iterator<Item = Frame> + Clone {
+    /// Has the leaves of a run, the first of which is that of `va`, map the next frames, until one is not
+    /// empty or there are no more frames; how many do. For those who know more of their frames than
+    /// the next one.
+    #[inline]
+    fn store(&mut self, entries: Entries, va: VirtAddr, attributes: Attributes) -> usize
+    where
+        Self: Sized,
+    {
+        // A copy, which is known to nobody else, can be kept in registers.
+        let mut rest = self.clone();
+        let new = |old| next_page(old, &mut rest, attributes);
+        let stored = entries.store_each(va, Level::L3, new, |_| ());
+        *self = rest;
+        stored
+    }
+}
 
 impl KnownFrames for Copied<slice::Iter<'_, Frame>> {}
 
@@ -83,19 +99,23 @@ pub fn map_run(
     if !may_store_together(task) {
         return store_singly(entries, va, |old| next_page(old, frames, attributes));
     }
-    // A copy, which is known to nobody else, can be kept in registers.
-    let mut rest = frames.clone();
-    let new = |old| next_page(old, &mut rest, attributes);
-    let mapped = entries.store_each(va, Level::L3, new, |_| ());
-    *frames = rest;
+    let mapped = frames.store(entries, va, attributes);
     // It is the attributes that decide, and all have the same.
-    let leaf = Descriptor::INVALID
-        .with_valid(true)
-        .with_attributes(attributes);
-    if mapped > 0 && needs_barriers(leaf, ets2()) {
-        task.deferred.barriers.set(true);
+    if mapped > 0 {
+        let leaf = Descriptor::INVALID
+            .with_valid(true)
+            .with_attributes(attributes);
+        owe_for(task, leaf);
     }
     mapped
+}
+
+/// Notes that the barriers of `leaf`, and of others like it, are owed.
+#[inline]
+fn owe_for(task: &Task, leaf: Descriptor) {
+    if needs_barriers(leaf, ets2()) {
+        task.deferred.barriers.set(true);
+    }
 }
 
 /// What becomes of an empty leaf.
@@ -113,25 +133,29 @@ fn next_page(
         .map(|frame| Descriptor::page(frame, attributes))
 }
 
-/// Has `edit` become of each leaf of a run.
+/// Has `edit` become of each leaf of a run, and tells `each` what they held, after that. What `each`
+/// does with it is to remember it, no more: as with [`KnownFrames`].
 #[inline]
-pub fn edit_run(entries: Entries, va: VirtAddr, edit: Edit) {
+pub fn edit_run(entries: Entries, va: VirtAddr, edit: Edit, mut each: impl FnMut(Descriptor)) {
     let task = task::current();
-    if !may_store_together(task) {
-        store_singly(entries, va, |old| Some(edit.apply(old)));
+    // With FEAT_ETS2 it is to be asked of each leaf whether it owes barriers.
+    if !may_store_together(task) || ets2() {
+        let change = |old| {
+            each(old);
+            Some(edit.apply(old))
+        };
+        store_singly(entries, va, change);
         return;
     }
-    let ets2 = ets2();
-    let mut owed = false;
+    // Without it each valid leaf does.
+    let mut seen = 0;
     let change = |old| {
         let new = edit.apply(old);
-        owed |= needs_barriers(new, ets2);
+        seen |= new.bits();
         Some(new)
     };
-    entries.store_each(va, Level::L3, change, |_| ());
-    if owed {
-        task.deferred.barriers.set(true);
-    }
+    entries.store_each(va, Level::L3, change, each);
+    owe_for(task, Descriptor::from_bits(seen));
 }
 
 /// Clears the leaves of a run, and tells `each` what they held.
@@ -139,7 +163,7 @@ pub fn edit_run(entries: Entries, va: VirtAddr, edit: Edit) {
 pub fn clear_run(entries: Entries, va: VirtAddr, mut each: impl FnMut(Descriptor)) {
     // A leaf that becomes invalid owes nothing, and is no reuse of an address: but for the backends
     // that queue it, its store is all that there is to it.
-    if backend().defers_stores() || one_by_one() {
+    if unusual::anything() && (backend().defers_stores() || one_by_one()) {
         return (0..entries.count())
             .map(|index| take_leaf(entries.entry(index), page(va, index)))
             .for_each(each);
@@ -150,8 +174,18 @@ pub fn clear_run(entries: Entries, va: VirtAddr, mut each: impl FnMut(Descriptor
 
 /// Whether leaves may become valid, or change, one right after the other, and their barriers be owed
 /// after the last.
-#[inline]
+#[inline(always)]
 fn may_store_together(task: &Task) -> bool {
+    if unusual::anything() {
+        return may_store_together_even_so(task);
+    }
+    is_active_by_default(task)
+}
+
+/// As [`may_store_together`], where something is unusual.
+#[cold]
+#[inline(never)]
+fn may_store_together_even_so(task: &Task) -> bool {
     let backend = match backend() {
         Backend::Barriers => true,
         // Otherwise it is to be asked of each address whether it waits for a flush.

@@ -11,8 +11,8 @@ pub use blocks::BlockList;
 
 use super::{
     error::{FreeError, OutOfMemory},
-    list::Chain,
-    map::{MAX_ORDER, Map, NONE, PageMeta, State},
+    list::{Chain, Runs},
+    map::{MANY, MAX_ORDER, Map, NONE, PageMeta, State},
 };
 use core::sync::atomic::Ordering::Relaxed;
 use vmsa::Frame;
@@ -36,7 +36,7 @@ pub struct Buddy<'a> {
 impl<'a> Buddy<'a> {
     /// An allocator of the frames `base..base + meta.len()`, all reserved so far.
     pub fn new(base: Frame, meta: &'a [PageMeta]) -> Self {
-        debug_assert!(meta.len() < NONE as usize);
+        debug_assert!(meta.len() < MANY as usize);
         let map = Map {
             meta,
             base: base.number(),
@@ -141,7 +141,7 @@ impl<'a> Buddy<'a> {
                 self.trim(index, order, wanted);
                 let end = index + (1 << wanted);
                 self.map.set_all(index, end, State::Allocated);
-                pages.append(self.map, index, 1 << wanted);
+                pages.append_taken(self.map, index, 1 << wanted);
                 left -= 1 << wanted;
             } else {
                 let order = self.nonempty.ilog2() as u8;
@@ -198,6 +198,55 @@ impl<'a> Buddy<'a> {
         } else {
             self.insert(index, 0);
         }
+    }
+
+    /// Makes the pages that come next in `runs` available, which are in no list, up to `most` of them,
+    /// up to the last run, and up to a run of more than one: in fragmented memory every run is one.
+    pub(super) fn release_singles(&mut self, runs: &mut Runs<'a>, most: u32) {
+        // In locals of its own, all that the loop needs is kept in registers.
+        let mut left = runs.clone();
+        // The first and the last of those that are to be put into the list together: in the order of
+        // the chain, so that the links of all but the last are there already.
+        let mut first = NONE;
+        let mut last: Option<(usize, &PageMeta)> = None;
+        let mut free = self.free;
+        for _ in 0..most {
+            let Some((index, meta)) = left.step_single() else {
+                break;
+            };
+            free += 1;
+            if self.free_buddy(index, 0).is_some() {
+                // A block to merge with, which may be one of those that were passed.
+                self.splice(first, last);
+                (first, last) = (NONE, None);
+                self.insert(index, 0);
+                continue;
+            }
+            meta.set(State::Free, 0);
+            match last {
+                None => first = index as u32,
+                Some((before, _)) => meta.previous.store(before as u32, Relaxed),
+            }
+            last = Some((index, meta));
+        }
+        self.splice(first, last);
+        self.free = free;
+        *runs = left;
+    }
+
+    /// Puts free single pages, chained both ways, at the head of their list.
+    fn splice(&mut self, first: u32, last: Option<(usize, &PageMeta)>) {
+        let Some((last_index, last)) = last else {
+            return;
+        };
+        let behind = self.lists[0];
+        last.next.store(behind, Relaxed);
+        if let Some(behind) = self.map.meta.get(behind as usize) {
+            behind.previous.store(last_index as u32, Relaxed);
+        }
+        self.map.meta[first as usize].previous.store(NONE, Relaxed);
+        self.lists[0] = first;
+        self.nonempty |= 1;
     }
 
     /// Puts the pages `start..end`, all bodies, into the free lists as the largest aligned blocks.
@@ -275,7 +324,7 @@ impl<'a> Buddy<'a> {
             let index = next as usize;
             next = meta.next.load(Relaxed);
             map.set_all(index, index + (1 << order), State::Allocated);
-            pages.append(map, index, 1 << order);
+            pages.append_taken(map, index, 1 << order);
             taken += 1;
         }
         self.set_first(order, next);
@@ -283,7 +332,7 @@ impl<'a> Buddy<'a> {
     }
 
     /// The same for single pages. They are chained already: what is left to write of each is its
-    /// state, and that it is a run of its own.
+    /// state.
     fn pop_singles(&mut self, most: u32, pages: &mut Chain) -> u32 {
         let map = self.map;
         let first = self.lists[0];
@@ -293,7 +342,6 @@ impl<'a> Buddy<'a> {
             && let Some(meta) = map.meta.get(next as usize)
         {
             meta.set(State::Allocated, 0);
-            meta.run.store(1, Relaxed);
             last = next;
             next = meta.next.load(Relaxed);
             taken += 1;

@@ -6,7 +6,7 @@
 
 use super::{
     error::FreeError,
-    map::{Map, NONE, PageMeta},
+    map::{MANY, Map, NONE, PageMeta, State},
 };
 use core::sync::atomic::Ordering::Relaxed;
 use vmsa::Frame;
@@ -23,8 +23,13 @@ pub struct Chain {
     /// The first page of the last run, and behind its last page: its length is in no metadata yet.
     last: u32,
     end: u32,
+    /// How many pages; with [`IN_USE`].
     count: u32,
 }
+
+/// The pages of a [`Chain`] were taken, and are in use until they are [retired](Chain::retire); those
+/// of others were given up.
+const IN_USE: u32 = 1 << 31;
 
 impl Chain {
     /// No pages.
@@ -35,7 +40,7 @@ impl Chain {
         count: 0,
     };
 
-    /// A single page.
+    /// A single page, in use.
     #[inline(always)]
     pub(super) fn of(index: usize) -> Self {
         let first = index as u32;
@@ -43,20 +48,20 @@ impl Chain {
             first,
             last: first,
             end: first + 1,
-            count: 1,
+            count: 1 | IN_USE,
         }
     }
 
-    /// The only page, if there is one.
+    /// The only page, if there is one that is in use.
     #[inline(always)]
     pub(super) fn single(&self) -> Option<usize> {
-        (self.count == 1).then_some(self.first as usize)
+        (self.count == 1 | IN_USE).then_some(self.first as usize)
     }
 
     /// How many pages.
     #[inline(always)]
     pub(super) fn count(&self) -> u64 {
-        self.count.into()
+        (self.count & !IN_USE).into()
     }
 
     /// The pages as runs of adjacent frames, in the order in which they came. Two that follow each
@@ -82,20 +87,30 @@ impl Chain {
         }
     }
 
-    /// Appends a single page that the caller gives up. It is out of use from now on.
+    /// Appends a single page that the caller gives up. It is out of use from now on; in a list whose
+    /// pages are in use, when all of them are.
     ///
     /// # Errors
     /// Why it can't be taken; nothing has changed.
     #[inline(always)]
     pub(super) fn give_up(&mut self, map: Map<'_>, frame: Frame) -> Result<(), FreeError> {
-        let (index, _) = map.retire(frame, 0)?;
+        let index = match self.count & IN_USE {
+            0 => map.retire(frame, 0)?.0,
+            _ => map.in_use(frame)?,
+        };
         self.append(map, index, 1);
         Ok(())
     }
 
-    /// Appends the `pages` pages from `index` on.
+    /// Appends the `pages` pages from `index` on, which were taken.
     #[inline(always)]
-    pub(super) fn append(&mut self, map: Map<'_>, index: usize, pages: u32) {
+    pub(super) fn append_taken(&mut self, map: Map<'_>, index: usize, pages: u32) {
+        self.append(map, index, pages);
+        self.count |= IN_USE;
+    }
+
+    #[inline(always)]
+    fn append(&mut self, map: Map<'_>, index: usize, pages: u32) {
         let index = index as u32;
         self.count += pages;
         // An empty list ends at NONE, which is no page's index.
@@ -105,12 +120,67 @@ impl Chain {
         self.end = index + pages;
     }
 
-    /// Appends `count` pages that are chained already, each as a run of its own.
+    /// Takes the pages out of use, if they were taken: those that are given up are so already.
+    /// `refused` is told of each page that was freed behind the back of who has the list: the list is
+    /// without it then.
+    #[inline(always)]
+    pub(super) fn retire(&mut self, map: Map<'_>, refused: impl FnMut(usize)) {
+        if self.count & IN_USE == 0 {
+            return;
+        }
+        self.count -= IN_USE;
+        let mut runs = self.runs(map);
+        while let Some(start) = runs.first() {
+            // Its link is read after that: in a page of ours it is what we wrote.
+            let ours = map.retire_all(start, start + 1) > start;
+            let Some((_, end)) = ours.then(|| runs.step()).flatten() else {
+                return self.retire_in_pieces(map, refused);
+            };
+            if end > start + 1 && map.retire_all(start + 1, end) < end {
+                return self.retire_in_pieces(map, refused);
+            }
+        }
+    }
+
+    /// As [`retire`](Self::retire), which came to a page that it must refuse, and has retired those
+    /// before it.
+    ///
+    /// What a page says of its run that was freed meanwhile is anything: where it is the first of a run,
+    /// the rest of the list can't be found, and nobody frees it.
+    #[cold]
+    #[inline(never)]
+    fn retire_in_pieces(&mut self, map: Map<'_>, mut refused: impl FnMut(usize)) {
+        let mut runs = self.runs(map);
+        *self = Self::EMPTY;
+        let mut is_ours = |index: usize| {
+            let ours = map.meta.get(index).is_some_and(|meta| {
+                meta.is(State::Retired, 0) || meta.change(State::Allocated, State::Retired, 0)
+            });
+            if !ours {
+                refused(index);
+            }
+            ours
+        };
+        while let Some(start) = runs.first().filter(|start| is_ours(*start)) {
+            // Read before anything is appended, which writes to what has been passed.
+            let Some((_, end)) = runs.step() else {
+                return;
+            };
+            self.append(map, start, 1);
+            for index in start + 1..end.min(map.meta.len()) {
+                if is_ours(index) {
+                    self.append(map, index, 1);
+                }
+            }
+        }
+    }
+
+    /// Appends `count` pages that were taken and are chained already, each as a run of its own.
     pub(super) fn append_singles(&mut self, map: Map<'_>, first: u32, last: u32, count: u32) {
         self.begin_run(map, first);
         self.last = last;
         self.end = last + 1;
-        self.count += count;
+        self.count = (self.count + count) | IN_USE;
     }
 
     #[inline(always)]
@@ -118,9 +188,10 @@ impl Chain {
         // No run has begun, and NONE is no page's index, where the list is empty.
         match map.meta.get(self.last as usize) {
             None => self.first = index,
+            Some(last) if self.end == self.last + 1 => last.next.store(index, Relaxed),
             Some(last) => {
                 last.run.store(self.end - self.last, Relaxed);
-                last.next.store(index, Relaxed);
+                last.next.store(index | MANY, Relaxed);
             }
         }
         self.last = index;
@@ -149,6 +220,12 @@ impl<'a> Runs<'a> {
         }
     }
 
+    /// The first page of the next run, by its index.
+    #[inline(always)]
+    pub(super) fn first(&self) -> Option<usize> {
+        (self.next != NONE).then_some(self.next as usize)
+    }
+
     /// The next run: the index of its first page, and the one behind its last.
     #[inline(always)]
     pub(super) fn step(&mut self) -> Option<(usize, usize)> {
@@ -161,28 +238,37 @@ impl<'a> Runs<'a> {
             self.end
         } else {
             let meta = &self.map.meta[start as usize];
-            self.next = meta.next.load(Relaxed);
-            start + meta.run.load(Relaxed)
+            let link = meta.next.load(Relaxed);
+            self.next = link & !MANY;
+            if link & MANY == 0 {
+                start + 1
+            } else {
+                start + meta.run.load(Relaxed)
+            }
         };
         Some((start as usize, end as usize))
     }
 
-    /// The next run, if that is a single page, and what is known of it.
+    /// Whether the next run is a single page, and not the last.
+    #[inline(always)]
+    pub(super) fn comes_single(&self) -> bool {
+        self.clone().step_single().is_some()
+    }
+
+    /// The next run, if that is a single page and not the last run, and what is known of it.
     #[inline(always)]
     pub(super) fn step_single(&mut self) -> Option<(usize, &'a PageMeta)> {
         let start = self.next;
         // NONE is no page's index.
         let meta = self.map.meta.get(start as usize)?;
-        let (next, end) = if start == self.last {
-            (NONE, self.end)
-        } else {
-            let next = meta.next.load(Relaxed);
-            (next, start + meta.run.load(Relaxed))
-        };
-        if end != start + 1 {
+        if start == self.last {
             return None;
         }
-        self.next = next;
+        let link = meta.next.load(Relaxed);
+        if link & MANY != 0 {
+            return None;
+        }
+        self.next = link;
         Some((start as usize, meta))
     }
 
@@ -209,6 +295,37 @@ pub struct Frames<'a> {
     runs: Runs<'a>,
     next: usize,
     end: usize,
+}
+
+impl Frames<'_> {
+    /// The next frames that are adjacent, up to `most`: the first, and how many.
+    #[inline(always)]
+    pub fn next_run(&mut self, most: usize) -> Option<(Frame, usize)> {
+        if self.next == self.end {
+            (self.next, self.end) = self.runs.step()?;
+        }
+        let count = most.min(self.end - self.next);
+        let first = self.runs.map.frame(self.next);
+        self.next += count;
+        Some((first, count))
+    }
+
+    /// Whether the next frame is adjacent to none of the list, as far as that is noted, and not in the
+    /// last run.
+    #[inline(always)]
+    pub fn comes_single(&self) -> bool {
+        self.next == self.end && self.runs.comes_single()
+    }
+
+    /// The next frame, if [it is such a one](Self::comes_single).
+    #[inline(always)]
+    pub fn next_single(&mut self) -> Option<Frame> {
+        if self.next != self.end {
+            return None;
+        }
+        let (index, _) = self.runs.step_single()?;
+        Some(self.runs.map.frame(index))
+    }
 }
 
 impl Iterator for Frames<'_> {

@@ -10,6 +10,10 @@ pub const MAX_ORDER: u8 = 10;
 /// No page: the end of a chain.
 pub(super) const NONE: u32 = u32::MAX;
 
+/// In a link of a [`Chain`](super::list::Chain): the run that ends there has more than one page.
+/// No page's index is as high.
+pub(super) const MANY: u32 = 1 << 31;
+
 /// What a page is in its block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -43,11 +47,12 @@ pub struct PageMeta {
     pub(super) managed: AtomicBool,
     /// Whether its contents are the poison pattern; kept for the hooks.
     pub(super) poisoned: AtomicBool,
-    /// The neighbours in a chain, as page indices.
+    /// The next in a chain, as a page's index; in a [`Chain`](super::list::Chain) with [`MANY`].
     pub(super) next: AtomicU32,
     /// Of free blocks of one order alone.
     pub(super) previous: AtomicU32,
-    /// How many pages the run has that starts here, in a [`Chain`](super::list::Chain).
+    /// How many pages the run has that starts here, in a [`Chain`](super::list::Chain), if it has
+    /// more than one.
     pub(super) run: AtomicU32,
 }
 
@@ -145,6 +150,29 @@ impl<'a> Map<'a> {
             eight.iter().for_each(|meta| meta.set(state, 0));
         }
         rest.iter().for_each(|meta| meta.set(state, 0));
+    }
+
+    /// Takes each of the pages `start..end` out of use, as [`retire`](Self::retire) does, up to one
+    /// that is not in use, or no page: the index of that one, or else `end`.
+    #[inline(always)]
+    pub(super) fn retire_all(self, start: usize, end: usize) -> usize {
+        let pages = self.meta.get(start..end).unwrap_or_default();
+        let retire = |meta: &&PageMeta| meta.change(State::Allocated, State::Retired, 0);
+        start + pages.iter().take_while(retire).count()
+    }
+
+    /// The index of a page that is in use, each on its own.
+    ///
+    /// # Errors
+    /// Why it is no such page.
+    #[inline(always)]
+    pub(super) fn in_use(self, frame: Frame) -> Result<usize, FreeError> {
+        let index = self.index(frame).ok_or(FreeError::Reserved)?;
+        if self.meta[index].is(State::Allocated, 0) {
+            Ok(index)
+        } else {
+            Err(self.why_not(frame, index, 0))
+        }
     }
 
     /// Takes a block out of use: the index of its first page, and what is known of that.

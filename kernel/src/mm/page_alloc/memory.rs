@@ -14,7 +14,7 @@ use super::{
     buddy::{Buddy, ORDERS},
     cpu_list::CpuList,
     error::OutOfMemory,
-    list::{Chain, Runs},
+    list::Chain,
     map::{Map, PageMeta, State},
 };
 use crate::{arch::cpu, task::lock::IrqLock};
@@ -185,9 +185,9 @@ pub fn give_page_at_once(frame: Frame) -> bool {
     taken
 }
 
-/// Takes in a retired page, if there is nothing to it, as above. If not, nothing has changed.
+/// As [`give_page_at_once`], by the index of the page.
 #[inline(always)]
-pub fn give_retired_at_once(index: usize) -> bool {
+pub fn give_index_at_once(index: usize) -> bool {
     let Some(mut mine) = mine().try_lock() else {
         return false;
     };
@@ -195,7 +195,7 @@ pub fn give_retired_at_once(index: usize) -> bool {
     let Some(meta) = map.meta.get(index) else {
         return false;
     };
-    let taken = mine.list.push(index, meta);
+    let taken = mine.list.take_in(index, meta);
     #[cfg(feature = "oracle")]
     if taken {
         super::tell_freed(super::Pages::Block(map.frame(index), 0));
@@ -285,7 +285,7 @@ fn take_few(map: Map<'static>, count: u64, pages: &mut Chain) {
     while pages.count() < count
         && let Some(index) = mine.list.pop(map)
     {
-        pages.append(map, index, 1);
+        pages.append_taken(map, index, 1);
     }
 }
 
@@ -307,7 +307,7 @@ fn take_many(count: u64, pages: &mut Chain) -> Result<(), OutOfMemory> {
     Ok(())
 }
 
-/// Takes in pages, in use until now or given up.
+/// Takes in pages that are nobody's.
 #[inline]
 pub fn give_list(pages: &Chain) {
     let map = map();
@@ -322,30 +322,16 @@ pub fn give_list(pages: &Chain) {
 /// Gives pages to the buddy system. Runs of adjacent frames become blocks at once.
 fn give_many(map: Map<'static>, pages: &Chain) {
     let mut runs = pages.runs(map);
-    while let Some((start, end)) = runs.clone().step() {
-        if end == start + 1 {
-            give_singles(&mut runs);
-            continue;
-        }
-        // What comes next is read first: this run's metadata is the buddy system's from here on.
-        runs.step();
+    while runs.comes_single() {
+        BUDDY.lock().release_singles(&mut runs, SINGLES);
+    }
+    // What comes next is read first: this run's metadata is the buddy system's from here on.
+    while let Some((start, end)) = runs.step() {
         // They are nobody's: no lock is needed.
         map.set_all(start, end, State::Body);
         BUDDY.lock().release_range(start, end);
+        while runs.comes_single() {
+            BUDDY.lock().release_singles(&mut runs, SINGLES);
+        }
     }
-}
-
-/// Gives the single pages that come next to the buddy system, as many as one lock may cover: in
-/// fragmented memory every run is one.
-fn give_singles(runs: &mut Runs<'static>) {
-    let mut buddy = BUDDY.lock();
-    // In a local of its own it is kept in registers.
-    let mut left = runs.clone();
-    for _ in 0..SINGLES {
-        let Some((index, meta)) = left.step_single() else {
-            break;
-        };
-        buddy.release_page(index, meta);
-    }
-    *runs = left;
 }
