@@ -2,7 +2,7 @@
 //! frame.
 
 use super::linear_map;
-use core::fmt;
+use core::{fmt, ops::Range};
 use vmsa::{Attributes, Descriptor, Frame, Level, PAGE_SIZE, PageRange, PhysAddr, VirtAddr};
 
 /// Adjacent entries of one level with the same attributes, whose outputs are adjacent or the same
@@ -159,14 +159,18 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// Runs of executable frames that the check can remember.
-const EXECUTABLE_RUNS: usize = 64;
+/// Runs of executable frames that the check can remember, and runs of writable ones.
+const RUNS: usize = 64;
+
+/// A run as the check for W^X needs it: its frames, and the address of the first.
+type Frames = (Range<u64>, VirtAddr);
 
 /// Proves, or not, that no frame is writable through one address and executable through another:
-/// first every executable frame is noted, then every writable leaf is held against them.
+/// every writable leaf is held against every executable frame. One walk notes both; where there is
+/// more that is writable than it can note, another looks at all of it again.
 pub fn check_wx(parts: &[PageRange]) -> Verdict {
-    let mut executable = [const { 0..0 }; EXECUTABLE_RUNS];
-    let mut count = 0;
+    let (mut executable, mut executables) = ([const { 0..0 }; RUNS], 0);
+    let (mut writable, mut writables) = ([const { None::<Frames> }; RUNS], 0);
     let mut verdict = Verdict::default();
     let walk = |each: &mut dyn FnMut(&Run)| {
         parts.iter().for_each(|part| {
@@ -195,27 +199,42 @@ pub fn check_wx(parts: &[PageRange]) -> Verdict {
         if run.attributes.is_executable_el1() {
             let frames = frames(run);
             verdict.executable += frames.end - frames.start;
-            match executable.get_mut(count) {
+            match executable.get_mut(executables) {
                 Some(slot) => *slot = frames,
                 None => verdict.incomplete = true,
             }
-            count += 1;
+            executables += 1;
+        }
+        if run.attributes.is_writable_el1() {
+            if let Some(slot) = writable.get_mut(writables) {
+                *slot = Some((frames(run), run.start));
+            }
+            writables += 1;
         }
     });
-    walk(&mut |run| {
-        if !run.attributes.is_writable_el1() {
-            return;
-        }
-        let writable = frames(run);
-        for executable in &executable[..count.min(EXECUTABLE_RUNS)] {
+    let executable = &executable[..executables.min(RUNS)];
+    let mut hold = |writable: &Range<u64>, start: VirtAddr| {
+        for executable in executable {
             let both = writable.start.max(executable.start)..writable.end.min(executable.end);
             if both.start < both.end {
                 verdict.writable_too += both.end - both.start;
-                verdict.first = verdict.first.or(run
-                    .start
-                    .checked_add((both.start - writable.start) * PAGE_SIZE));
+                verdict.first = verdict
+                    .first
+                    .or(start.checked_add((both.start - writable.start) * PAGE_SIZE));
             }
         }
-    });
+    };
+    if writables > RUNS {
+        walk(&mut |run| {
+            if run.attributes.is_writable_el1() {
+                hold(&frames(run), run.start);
+            }
+        });
+    } else {
+        writable
+            .iter()
+            .flatten()
+            .for_each(|(frames, start)| hold(frames, *start));
+    }
     verdict
 }

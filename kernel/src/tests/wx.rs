@@ -14,7 +14,7 @@ use crate::{
         vmalloc,
     },
 };
-use alloc::format;
+use alloc::{format, vec::Vec};
 use vmsa::{Attributes, Descriptor, Frame, Level, PageRange, VirtAddr};
 
 fn verdict() -> Verdict {
@@ -78,6 +78,27 @@ kernel_test! { "wx", finds_a_page_that_is_both, {
     check!(both.is_writable_el1() && both.is_executable_el1());
     // Rodata: there is no other address at which it could be written.
     planted(frame(image::rodata().start())?, both, |va| va)
+} }
+
+kernel_test! { "wx", finds_it_behind_more_writable_pages_than_are_remembered, {
+    let page = must!(page_alloc::allocate(0));
+    // A run each: there is a guard page behind every area.
+    let mut areas = Vec::new();
+    for _ in 0..100 {
+        areas.push(must!(vmalloc::vmap(&[page], Attributes::KERNEL_DATA)));
+    }
+    let last = *areas.last().ok_or(trouble("there are areas"))?;
+    let text = frame(image::text().start())?;
+    let result = planted(text, Attributes::KERNEL_DATA, |va| va);
+    let behind = must!(vmalloc::vmap(&[text], Attributes::KERNEL_DATA));
+    must!(vmalloc::vunmap(behind));
+    for va in areas {
+        must!(vmalloc::vunmap(va));
+    }
+    must!(page_alloc::free(page, 0));
+    // Only so was the other walk needed.
+    check!(behind > last);
+    result
 } }
 
 kernel_test! { "wx", a_read_only_alias_of_code_is_no_violation, {
