@@ -39,6 +39,19 @@ pub struct Least {
     pub isb: usize,
 }
 
+impl Least {
+    /// Without DEBUG_PAGEALLOC, where neither batches nor what is freed change the linear map: what is
+    /// left are the flushes.
+    #[must_use]
+    pub const fn without_debug_pagealloc(self) -> Self {
+        Self {
+            dsb: 2 * self.flushes,
+            isb: 0,
+            ..self
+        }
+    }
+}
+
 /// The least for `pages` pages, on CPUs with FEAT_ETS2 or without.
 ///
 /// - A flush of user addresses: a DSB ISHST before the TLBIs, a DSB ISH behind them, no ISB.
@@ -135,6 +148,12 @@ mod tests {
                 isb,
             };
             assert_eq!(least, expected, "{pages} pages");
+            let without = least.without_debug_pagealloc();
+            assert_eq!(
+                (without.dsb, without.isb),
+                (2 * flushes, 0),
+                "{pages} pages"
+            );
         }
         // With FEAT_ETS2 the barriers of the batches go, and every ISB.
         assert_eq!((least(12_000, true).dsb, least(12_000, true).isb), (10, 0));

@@ -186,6 +186,16 @@ pub fn judge(measurement: &Measurement) -> Vec<Judged> {
             }));
         }
     }
+    // Where the least is known, it is the limit.
+    if let (Some(least), Some(barriers)) = (measurement.least, measurement.barriers) {
+        for (index, what) in ["dsb", "isb"].into_iter().enumerate() {
+            judged.push(Judged {
+                what,
+                measured: barriers[index],
+                most: least[index],
+            });
+        }
+    }
     judged
 }
 
@@ -214,6 +224,19 @@ mod tests {
         assert_eq!(of("vmalloc_pair", 64, "fragmented", 4_480.0), [true]);
         assert_eq!(of("vmalloc_pair", 64, "fragmented", 4_481.0), [false]);
         assert!(of("vmalloc_pair", 63, "fresh", 1.0).is_empty());
+    }
+
+    #[test]
+    fn the_least_is_the_limit_where_it_is_known() {
+        let mut zap = measured("zap", 600, "fresh", 1.0, 8.0);
+        assert!(met(&zap).is_empty());
+        zap.least = Some([8.0, 0.0]);
+        assert_eq!(met(&zap), [true, true]);
+        zap.least = Some([7.0, 0.0]);
+        assert_eq!(met(&zap), [false, true]);
+        // Whether one is missing is for the oracle to say.
+        zap.least = Some([9.0, 0.0]);
+        assert_eq!(met(&zap), [true, true]);
     }
 
     #[test]

@@ -37,6 +37,8 @@ pub struct Measurement {
     pub beyond: Option<[f64; 2]>,
     /// How many areas one round had.
     pub areas: Option<u64>,
+    /// The least DSBs and ISBs that it takes, where the kernel knows.
+    pub least: Option<[f64; 2]>,
 }
 
 /// The parameters that make a case another measurement.
@@ -76,6 +78,9 @@ impl Measurement {
             barriers: all(["dsb", "isb", "tlbi"]),
             beyond: number("beyond").zip(number("all")).map(|(a, b)| [a, b]),
             areas: value["areas"].as_u64(),
+            least: number("least_dsb")
+                .zip(number("least_isb"))
+                .map(|(dsb, isb)| [dsb, isb]),
         })
     }
 
@@ -113,6 +118,9 @@ impl Measurement {
         }
         if let Some([beyond, all]) = self.beyond {
             line += &format!(",\"beyond\":{beyond},\"all\":{all}");
+        }
+        if let Some([dsb, isb]) = self.least {
+            line += &format!(",\"least_dsb\":{dsb},\"least_isb\":{isb}");
         }
         if let Some(ratio) = ratio {
             line += &format!(",\"ratio\":{ratio:.2}");
@@ -180,6 +188,14 @@ mod tests {
         assert!((measurement.comparable() - 630.5 / 63.0).abs() < 1e-9);
         let ratio = measurement.line(Some(1.234));
         assert!(ratio.ends_with(",\"ratio\":1.23}"), "{ratio}");
+    }
+
+    #[test]
+    fn so_is_one_whose_least_barriers_are_known() {
+        let line = LINE.replace('}', ",\"least_dsb\":2,\"least_isb\":0}");
+        let measurement = Measurement::parse(&line, "max").unwrap();
+        assert_eq!(measurement.least, Some([2.0, 0.0]));
+        assert_eq!(measurement.line(None), line);
     }
 
     #[test]

@@ -7,7 +7,7 @@
 
 use crate::{
     arch::time,
-    mm::{set_memory, vmalloc},
+    mm::{address_space, set_memory, vmalloc},
     trace::Counts,
 };
 use core::{arch::asm, fmt, hint::black_box};
@@ -21,6 +21,10 @@ pub(super) enum Trouble {
     Area(vmalloc::Error),
     /// Permissions were not changed.
     Permissions(set_memory::Error),
+    /// A program's memory was not there, or was not changed.
+    Space(address_space::Error),
+    /// A page did not come.
+    Fault(address_space::FaultError),
 }
 
 impl From<crate::mm::page_alloc::OutOfMemory> for Trouble {
@@ -41,12 +45,26 @@ impl From<set_memory::Error> for Trouble {
     }
 }
 
+impl From<address_space::Error> for Trouble {
+    fn from(error: address_space::Error) -> Self {
+        Self::Space(error)
+    }
+}
+
+impl From<address_space::FaultError> for Trouble {
+    fn from(error: address_space::FaultError) -> Self {
+        Self::Fault(error)
+    }
+}
+
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::OutOfMemory => f.write_str("out of memory"),
             Self::Area(error) => write!(f, "vmalloc: {error}"),
             Self::Permissions(error) => write!(f, "set_memory: {error}"),
+            Self::Space(error) => write!(f, "address space: {error}"),
+            Self::Fault(error) => write!(f, "fault: {error}"),
         }
     }
 }

@@ -15,6 +15,7 @@ mod scaling;
 mod sections;
 mod steady;
 mod suite;
+mod zap;
 
 use super::command::{Failed, refuse};
 use crate::arch::time;
@@ -52,13 +53,14 @@ const fn case(
 }
 
 /// Every case.
-const CASES: [Case; 18] = [
+const CASES: [Case; 19] = [
     case("vmalloc_pair", areas::SIZED, areas::vmalloc_pair),
     case("vmap", areas::SIZED, areas::vmap),
     case("huge_pair", areas::LOOPS, areas::huge_pair),
     case("set_memory", areas::SIZED, protect::set_memory),
     case("page", pages::ORDER, pages::page),
     case("page_batch", areas::LOOPS, pages::page_batch),
+    case("zap", zap::PAGES, zap::zap),
     case("lazy", areas::LOOPS, sections::lazy),
     case("fix_size", suite::FIXED, suite::fix_size),
     case("full_fit", suite::PLAIN, suite::full_fit),

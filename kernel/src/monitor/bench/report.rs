@@ -2,7 +2,7 @@
 
 use super::{beyond::Beyond, meter::Cost, parameters::Memory, steady::Steady};
 use crate::{
-    mm::{debug_pagealloc, kasan, lazy},
+    mm::{debug_pagealloc, kasan, lazy, zap_cost::Least},
     println,
 };
 use core::fmt;
@@ -63,6 +63,18 @@ impl Line {
             areas: None,
         };
         println!("{shown},\"metadata\":{metadata}}}");
+    }
+
+    /// Prints what something took whose least number of barriers is known, and that.
+    pub(super) fn with_least(&self, cost: Cost, least: Least) {
+        let shown = Shown {
+            line: self,
+            cost,
+            beyond: None,
+            areas: None,
+        };
+        let Least { dsb, isb, .. } = least;
+        println!("{shown},\"least_dsb\":{dsb},\"least_isb\":{isb}}}");
     }
 
     fn print(&self, cost: Cost, beyond: Option<Beyond>, areas: Option<u64>) {
