@@ -489,14 +489,14 @@ impl<M: TableMemory> PageTable<M> {
     ///
     /// In Rust a relaxed load promises less. The compiler could only lose the dependency by knowing
     /// the address from elsewhere, and it is compared with nothing.
-    #[inline]
+    #[inline(always)]
     fn next_table(&self, table: Frame, level: Level, va: VirtAddr) -> Result<Option<Frame>, Error> {
         let entry = self.memory.entry(table, level.index(va));
         Self::linked(entry, entry.load(), level, va)
     }
 
     /// The table that `entry`, which was read as `value`, links to.
-    #[inline]
+    #[inline(always)]
     fn linked(
         _entry: Entry,
         value: Descriptor,
@@ -600,16 +600,36 @@ impl<M: TableMemory> PageTable<M> {
                 visit(table, first, count, at)?;
             }
             pages -= count as u64;
-            match at.checked_add(count as u64 * vmsa::PAGE_SIZE) {
-                Some(next) => at = next,
-                None => break,
+            if pages > 0 {
+                // There is more of the range.
+                at = at + count as u64 * vmsa::PAGE_SIZE;
             }
         }
         Ok(())
     }
 
-    #[inline]
+    /// The table of the leaf for `va`, if there is one.
+    #[inline(always)]
     fn leaf_table(&self, va: VirtAddr) -> Result<Option<Frame>, Error> {
+        match self.linked_leaf_table(va) {
+            Some(table) => Ok(Some(table)),
+            None => self.why_no_leaf_table(va),
+        }
+    }
+
+    /// The table of the leaf for `va`, where everything is as it mostly is: links all the way.
+    #[inline(always)]
+    fn linked_leaf_table(&self, va: VirtAddr) -> Option<Frame> {
+        let mut table = self.root;
+        for level in [Level::L0, Level::L1, Level::L2] {
+            table = self.next_table(table, level, va).ok().flatten()?;
+        }
+        Some(table)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn why_no_leaf_table(&self, va: VirtAddr) -> Result<Option<Frame>, Error> {
         let mut table = self.root;
         for level in [Level::L0, Level::L1, Level::L2] {
             match self.next_table(table, level, va)? {

@@ -139,19 +139,31 @@ impl VirtAddr {
     /// The address `bytes` further up; `None` if that is outside of this half.
     #[must_use]
     pub const fn checked_add(self, bytes: u64) -> Option<Self> {
-        match self.0.checked_add(bytes) {
-            Some(sum) => self.in_same_half(sum),
-            None => None,
-        }
+        self.in_same_half_by(bytes, self.0.wrapping_add(bytes))
     }
 
     /// The address `bytes` further down; `None` if that is outside of this half.
     #[must_use]
     pub const fn checked_sub(self, bytes: u64) -> Option<Self> {
-        match self.0.checked_sub(bytes) {
-            Some(difference) => self.in_same_half(difference),
-            None => None,
+        self.in_same_half_by(bytes, self.0.wrapping_sub(bytes))
+    }
+
+    /// `address`, which is `bytes` from this one, if it is in the same half.
+    ///
+    /// No half has 2^48 bytes between two of its addresses, and whoever leaves one by less, at the ends
+    /// of the 64 bits as well, changes bits `[63:48]`: one comparison for all of it.
+    const fn in_same_half_by(self, bytes: u64, address: u64) -> Option<Self> {
+        if (address ^ self.0 | bytes) >> ADDRESS_BITS == 0 {
+            Some(Self(address))
+        } else {
+            None
         }
+    }
+
+    /// The address `bytes` further up, which is known to be in the same half.
+    pub(crate) const fn within_half(self, bytes: u64) -> Self {
+        debug_assert!(self.checked_add(bytes).is_some());
+        Self(self.0.wrapping_add(bytes))
     }
 
     /// Whether the address is in the upper half, which `TTBR1_EL1` translates.

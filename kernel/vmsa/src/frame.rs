@@ -37,7 +37,9 @@ impl Frame {
     /// The address of the frame's first byte.
     #[must_use]
     pub const fn start(self) -> PhysAddr {
-        PhysAddr::literal(self.0 << PAGE_SHIFT)
+        // The mask changes no number that a frame can have. It tells the compiler so, which would check
+        // otherwise.
+        PhysAddr::literal((self.0 & LAST) << PAGE_SHIFT)
     }
 
     /// The frame `frames` further up; `None` past the last.

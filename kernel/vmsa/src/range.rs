@@ -82,9 +82,8 @@ impl PageRange {
     /// The last byte.
     #[must_use]
     pub const fn last_byte(self) -> VirtAddr {
-        self.start
-            .checked_add(self.bytes() - 1)
-            .expect("checked when the range was made")
+        // Checked when the range was made.
+        self.start.within_half(self.bytes() - 1)
     }
 
     /// The first byte after the range; `None` at the top of either half, where
@@ -115,9 +114,8 @@ impl PageRange {
     #[must_use]
     pub const fn page(self, n: u64) -> VirtAddr {
         assert!(n < self.pages, "the range has fewer pages");
-        self.start
-            .checked_add(n << PAGE_SHIFT)
-            .expect("checked when the range was made")
+        // Checked when the range was made.
+        self.start.within_half(n << PAGE_SHIFT)
     }
 
     /// The first byte of each page, in ascending order.

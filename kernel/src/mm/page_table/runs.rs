@@ -91,17 +91,22 @@ impl<M: TableMemory> PageTable<M> {
         })
     }
 
-    /// As [`take_pages`](Self::take_pages), in a section of its own.
+    /// As [`take_pages`](Self::take_pages), for who has mapped them by [`map_pages`](Self::map_pages):
+    /// then there are no contiguous sets to be looked for.
     ///
     /// # Errors
     /// [`Error::Block`]; leaves before it are cleared.
     #[inline]
-    pub fn take_existing_pages(
+    pub fn take_mapped_pages(
         &self,
+        _section: &lazy::Section<'_, lazy::Current>,
         range: PageRange,
-        each: impl FnMut(Descriptor),
+        mut each: impl FnMut(Descriptor),
     ) -> Result<(), Error> {
-        self.take_pages(&lazy::section(), range, each)
+        self.for_each_run(range, None, |_, _, entries, va| {
+            lazy::clear_run(entries, va, &mut each);
+            Ok(())
+        })
     }
 
     /// Has `edit` become of each leaf of `range`. The flush is left to the caller.

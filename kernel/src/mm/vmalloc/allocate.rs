@@ -151,12 +151,18 @@ fn map_guard(va: VirtAddr, attributes: Attributes) -> Result<(), page_table::Err
 #[track_caller]
 pub fn vfree(start: VirtAddr) -> Result<(), Error> {
     let _span = span("vfree");
-    let kinds = [AreaKind::Vmalloc, AreaKind::VmallocHuge];
-    take_down_or_defer(remove(start, &kinds, "vfree")?);
-    Ok(())
+    let is_vmalloc = |kind| matches!(kind, AreaKind::Vmalloc | AreaKind::VmallocHuge);
+    match SPACE.remove(start, is_vmalloc) {
+        Some(area) => {
+            take_down_or_defer(area);
+            Ok(())
+        }
+        None => Err(no_area(start, "vfree", Location::caller())),
+    }
 }
 
 /// Takes an area down that is in use no more; in interrupt context has a task do it.
+#[inline]
 fn take_down_or_defer(area: OwnedArea) {
     if task::current().in_interrupt() {
         deferred::defer(area);
@@ -167,7 +173,7 @@ fn take_down_or_defer(area: OwnedArea) {
 
 /// Clears the leaves of an area, has it wait for the purge, and gives back the pages that are its
 /// own.
-#[inline]
+#[inline(never)]
 pub(super) fn take_down(mut area: OwnedArea) {
     if area.info().kind == AreaKind::VmallocHuge {
         return huge::unmap_and_free(area);
@@ -179,8 +185,8 @@ pub(super) fn take_down(mut area: OwnedArea) {
     // of it (`set_memory_ro`) purges, and has to find the area.
     let full = purge::push(area);
     page_alloc::free_list(frames);
-    if full {
-        purge::purge_if_free();
+    if let Some(full) = full {
+        purge::purge_if_free(full);
     }
 }
 
@@ -191,27 +197,32 @@ pub(super) fn take_down(mut area: OwnedArea) {
 #[track_caller]
 pub fn vunmap(start: VirtAddr) -> Result<(), Error> {
     let _span = span("vunmap");
-    take_down_or_defer(remove(start, &[AreaKind::Vmap], "vunmap")?);
-    Ok(())
+    match SPACE.remove(start, |kind| kind == AreaKind::Vmap) {
+        Some(area) => {
+            take_down_or_defer(area);
+            Ok(())
+        }
+        None => Err(no_area(start, "vunmap", Location::caller())),
+    }
 }
 
 /// Takes down what [`map_frames`] made for `vm_map_ram`.
-#[track_caller]
-pub(super) fn unmap_frames(start: VirtAddr) -> Result<(), Error> {
-    take_down_or_defer(remove(start, &[AreaKind::MapRam], "vm_unmap_ram")?);
-    Ok(())
+pub(super) fn unmap_frames(start: VirtAddr, caller: &Location<'_>) -> Result<(), Error> {
+    match SPACE.remove(start, |kind| kind == AreaKind::MapRam) {
+        Some(area) => {
+            take_down_or_defer(area);
+            Ok(())
+        }
+        None => Err(no_area(start, "vm_unmap_ram", caller)),
+    }
 }
 
-/// Takes an area out of use.
-#[track_caller]
-fn remove(start: VirtAddr, kinds: &[AreaKind], what: &str) -> Result<OwnedArea, Error> {
-    let area = SPACE.remove(start, |kind| kinds.contains(&kind));
-    // Not in the closure, whose caller is this function.
-    let caller = Location::caller();
-    area.ok_or_else(|| {
-        log::error!("BUG: {what}({start}) at {caller}: no such area starts there");
-        Error::NoArea(start)
-    })
+/// Says that there is no such area.
+#[cold]
+#[inline(never)]
+fn no_area(start: VirtAddr, what: &str, caller: &Location<'_>) -> Error {
+    log::error!("BUG: {what}({start}) at {caller}: no such area starts there");
+    Error::NoArea(start)
 }
 
 /// Clears the leaves of an area, whose own pages are `frames`. No flush, but with DEBUG_PAGEALLOC or
@@ -227,7 +238,7 @@ fn unmap(area: &OwnedArea, frames: &mut PageList) {
     let mut changed = 0;
     let section = lazy::section();
     linear_map::kernel()
-        .take_pages(&section, range, |old| changed |= old.bits() ^ mapped.bits())
+        .take_mapped_pages(&section, range, |old| changed |= old.bits() ^ mapped.bits())
         .unwrap_or_else(|error| unreachable!("an area is made of pages: {error}"));
     let reset = changed & Attributes::all().bits() != 0 && area.info().kind == AreaKind::Vmalloc;
     if planted(Bug::FrameFreedEarly) {
@@ -249,6 +260,14 @@ fn unmap(area: &OwnedArea, frames: &mut PageList) {
             range: area.range(),
         });
     }
+    if kasan::is_on() {
+        poison(area);
+    }
+}
+
+/// On its own: without KASAN nobody pays for what it keeps in registers.
+#[inline(never)]
+fn poison(area: &OwnedArea) {
     kasan::poison(area.range());
 }
 

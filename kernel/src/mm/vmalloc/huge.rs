@@ -169,8 +169,8 @@ pub(super) fn unmap_and_free(area: OwnedArea) {
     // In this order: see `vfree`.
     let full = purge::push(area);
     frames.free();
-    if full {
-        purge::purge_if_free();
+    if let Some(full) = full {
+        purge::purge_if_free(full);
     }
 }
 

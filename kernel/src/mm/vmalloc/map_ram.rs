@@ -18,7 +18,7 @@ use crate::event;
 use crate::{
     arch::{cpu, record::span},
     mm::{
-        debug_pagealloc, kasan, linear_map,
+        debug_pagealloc, kasan, lazy, linear_map,
         page_alloc::PageList,
         page_table,
         tlb::{Removed, flush_kernel_range},
@@ -63,7 +63,7 @@ fn map_ram(frames: &[Frame], caller: &'static Location<'static>) -> Result<VirtA
     let mapped = linear_map::kernel().map_pages(range, frames, Attributes::KERNEL_DATA);
     match mapped {
         Ok(()) => {
-            kasan::unpoison(start, range.bytes());
+            reserve::open(start, range.bytes());
             Ok(start)
         }
         Err(page_table::Error::OutOfMemory) => {
@@ -90,8 +90,8 @@ fn new_block(pages: u16, caller: &'static Location<'static>) -> Result<VirtAddr,
         caller,
         PageList::EMPTY,
     )?;
-    if SPACE.add_block(start, pages) {
-        purge::purge_if_free();
+    if let Some(full) = SPACE.add_block(start, pages) {
+        purge::purge_if_free(full);
     }
     Ok(start)
 }
@@ -114,7 +114,7 @@ fn unmap_ram(
 ) -> Result<(), Error> {
     let _span = span("vm_unmap_ram");
     if pages > MAX_FROM_BLOCK {
-        return unmap_frames(start);
+        return unmap_frames(start, caller);
     }
     let range = PageRange::new(start, pages as u64).filter(|range| range.pages() > 0);
     let Some(range) = range.filter(|range| SPACE.is_of_block(*range)) else {
@@ -122,7 +122,9 @@ fn unmap_ram(
     };
     let mut unmapped = 0;
     linear_map::kernel()
-        .take_existing_pages(range, |old| unmapped += u16::from(!old.is_none()))
+        .take_mapped_pages(&lazy::section(), range, |old| {
+            unmapped += u16::from(!old.is_none());
+        })
         .unwrap_or_else(|error| unreachable!("a block is mapped by pages: {error}"));
     if usize::from(unmapped) != pages {
         refused(start, pages, caller);
@@ -130,7 +132,9 @@ fn unmap_ram(
             return Err(Error::NoArea(start));
         }
     }
-    kasan::poison(range);
+    if kasan::is_on() {
+        kasan::poison(range);
+    }
     if debug_pagealloc::is_on() {
         flush_kernel_range(range, Removed::Leaves);
     }
@@ -151,8 +155,10 @@ fn unmap_ram(
 fn give_back(range: PageRange, dirty: u16) {
     let full = SPACE.give_back_slots(range, dirty);
     // In interrupt context somebody may be interrupted who has locks that a purge takes.
-    if full && !task::current().in_interrupt() {
-        purge::purge_if_free();
+    if let Some(full) = full
+        && !task::current().in_interrupt()
+    {
+        purge::purge_if_free(full);
     }
 }
 

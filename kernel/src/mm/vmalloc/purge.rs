@@ -9,7 +9,7 @@
 
 use super::{
     area::{AreaKind, Chain, OwnedArea, VmapArea},
-    space::Taken,
+    space::{FullArena, Taken},
     state::SPACE,
 };
 #[cfg(feature = "oracle")]
@@ -60,15 +60,15 @@ fn each_unpurged_under(_: &SpinLockGuard<'_, ()>, mut each: impl FnMut(&VmapArea
     }
 }
 
-/// Has an unmapped area wait for its purge. Returns whether [`purge_if_free`] is due, which the
+/// Has an unmapped area wait for its purge. Returns the arena for which [`purge_if_free`] is due, which the
 /// caller sees to once it has given back the area's pages.
-#[must_use]
-pub(super) fn push(area: OwnedArea) -> bool {
+#[inline]
+pub(super) fn push(area: OwnedArea) -> Option<FullArena> {
     if planted(Bug::VaReusedEarly) {
         let mut areas = Chain::new();
         areas.push(area);
         SPACE.release(&mut areas);
-        return false;
+        return None;
     }
     SPACE.wait_for_purge(area)
 }
@@ -82,29 +82,28 @@ pub fn vm_unmap_aliases() {
 /// Flushes everything that was freed before the call, and frees its addresses. Waits for a purge
 /// that is under way: what that one has taken and not flushed was freed before the call, too.
 pub(super) fn purge() {
-    purge_under(&PURGE.lock());
-}
-
-/// Purges, if nobody does already: whoever only finds too much waiting need not wait for it.
-#[cold]
-pub(super) fn purge_if_free() {
-    if let Some(purging) = PURGE.try_lock() {
-        purge_under(&purging);
+    let purging = PURGE.lock();
+    // Mostly so where `set_memory_*` asks. What another CPU has taken and not flushed yet it has taken
+    // under this lock.
+    if !SPACE.nothing_waits() {
+        purge_under(&purging, None);
     }
 }
 
-fn purge_under(purging: &SpinLockGuard<'_, ()>) {
-    // Mostly so where `set_memory_*` asks. What another CPU has taken and not flushed yet it has taken
-    // under the lock that is held here.
-    if !SPACE.nothing_waits() {
-        purge_what_waits(purging);
+/// Purges an arena, if nobody purges already: whoever only finds too much waiting need not wait for
+/// it. The other arenas' areas stay where they are, and so nobody has to wait for their locks.
+#[cold]
+#[inline(never)]
+pub(super) fn purge_if_free(full: FullArena) {
+    if let Some(purging) = PURGE.try_lock() {
+        purge_under(&purging, Some(full));
     }
 }
 
 #[inline(never)]
-fn purge_what_waits(_: &SpinLockGuard<'_, ()>) {
+fn purge_under(_: &SpinLockGuard<'_, ()>, of: Option<FullArena>) {
     // With KASAN each area gives its own shadow back.
-    let mut taken = SPACE.take_waiting(!kasan::is_on());
+    let mut taken = SPACE.take_waiting(of, !kasan::is_on());
     let nothing = |taken: &Taken| taken.areas.is_empty() && taken.dirty.is_empty();
     if taken.iter().all(nothing) {
         return;

@@ -63,6 +63,7 @@ impl fmt::Display for Error {
 ///
 /// # Errors
 /// [`Error`].
+#[inline]
 pub(super) fn take(
     pages: u64,
     align: u64,

@@ -56,6 +56,11 @@ pub struct Taken {
     pub dirty: DirtyBlocks,
 }
 
+/// An arena in which more waits for the purge than should.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "areas beyond the limit are to be purged"]
+pub struct FullArena(usize);
+
 /// A part of the address space. By itself in its cache lines: CPUs do not disturb each other by
 /// using theirs.
 #[derive(Debug)]
@@ -201,18 +206,29 @@ impl Space {
         &self.arenas[..self.count.load(Ordering::Relaxed) as usize]
     }
 
+    /// The number of the arena of an address; too large for one outside of the space.
+    #[inline]
+    fn index_of(&self, va: VirtAddr) -> usize {
+        let offset = va.as_u64().wrapping_sub(BASE.as_u64());
+        (offset >> self.shift.load(Ordering::Relaxed)) as usize
+    }
+
     /// The arena of an address; `None` for one outside of the space.
     #[inline]
     pub fn arena_of(&self, va: VirtAddr) -> Option<&Arena> {
-        let offset = va.as_u64().wrapping_sub(BASE.as_u64());
-        let index = offset >> self.shift.load(Ordering::Relaxed);
-        self.arenas.get(index as usize)
+        self.arenas.get(self.index_of(va))
     }
 
     /// The arena of an address that was taken from one.
     #[inline]
     fn home_of(&self, start: VirtAddr) -> &Arena {
         self.arena_of(start).expect("it was taken from one")
+    }
+
+    /// The arena at `start` as one that is to be purged, if `waiting` pages are too many.
+    #[inline]
+    fn full_if(&self, waiting: u64, start: VirtAddr) -> Option<FullArena> {
+        (waiting > self.limit.load(Ordering::Relaxed)).then(|| FullArena(self.index_of(start)))
     }
 
     /// The arena that an area was taken from.
@@ -277,12 +293,13 @@ impl Space {
         arena.ranges.lock().busy.remove_if(start, right)
     }
 
-    /// Has an unmapped area wait for the purge. Says whether it is time for one.
+    /// Has an unmapped area wait for the purge. Says of which arena it is time for one.
     #[inline]
     #[must_use = "areas beyond the limit are to be purged"]
-    pub fn wait_for_purge(&self, area: OwnedArea) -> bool {
-        let waiting = self.home(&area).lazy.push(area);
-        waiting > self.limit.load(Ordering::Relaxed)
+    pub fn wait_for_purge(&self, area: OwnedArea) -> Option<FullArena> {
+        let start = area.start();
+        let waiting = self.home_of(start).lazy.push(area);
+        self.full_if(waiting, start)
     }
 
     /// Gives out pages for `vm_map_ram` from the block of a CPU; `None` where that takes a new one.
@@ -292,15 +309,15 @@ impl Space {
     }
 
     /// Makes the area that starts at `start` the block of the arena that it is from, with its first
-    /// pages given out. Says whether it is time for a purge.
-    pub fn add_block(&self, start: VirtAddr, pages: u16) -> bool {
+    /// pages given out. Says of which arena it is time for a purge.
+    pub fn add_block(&self, start: VirtAddr, pages: u16) -> Option<FullArena> {
         let arena = self.home_of(start);
         let through = {
             let mut ranges = arena.ranges.lock();
             let Ranges { busy, blocks, .. } = &mut *ranges;
             blocks.renew(busy, start, pages)
         };
-        through && self.count_block(arena)
+        through.then(|| self.count_block(start)).flatten()
     }
 
     /// Whether a range lies in a block, among the pages that are given out.
@@ -312,27 +329,27 @@ impl Space {
         })
     }
 
-    /// Takes back pages of a block that have been unmapped, `dirty` of which were mapped. Says whether
-    /// it is time for a purge.
+    /// Takes back pages of a block that have been unmapped, `dirty` of which were mapped. Says of which
+    /// arena it is time for a purge.
     #[inline]
-    pub fn give_back_slots(&self, range: PageRange, dirty: u16) -> bool {
-        let Some(arena) = self.arena_of(range.start()) else {
-            return false;
-        };
+    pub fn give_back_slots(&self, range: PageRange, dirty: u16) -> Option<FullArena> {
+        let arena = self.arena_of(range.start())?;
         let through = {
             let mut ranges = arena.ranges.lock();
             let Ranges { busy, blocks, .. } = &mut *ranges;
             blocks.give_back(busy, range, dirty)
         };
-        through && self.count_block(arena)
+        through.then(|| self.count_block(range.start())).flatten()
     }
 
-    /// Counts a block that waits for the purge from now on.
+    /// Counts a block of the arena at `start` that waits for the purge from now on.
     #[cold]
-    fn count_block(&self, arena: &Arena) -> bool {
+    #[inline(never)]
+    fn count_block(&self, start: VirtAddr) -> Option<FullArena> {
         let pages = u64::from(BLOCK_PAGES);
+        let arena = self.home_of(start);
         let waiting = arena.lazy.pages.fetch_add(pages, Ordering::Relaxed) + pages;
-        waiting > self.limit.load(Ordering::Relaxed)
+        self.full_if(waiting, start)
     }
 
     /// Whether nothing that the caller knows of waits for the purge.
@@ -342,8 +359,9 @@ impl Space {
             .all(|arena| arena.lazy.is_empty() && !arena.ranges.lock().blocks.are_dirty())
     }
 
-    /// Takes everything that waits for the purge, by arena. With `join` neighbours become one area.
-    pub fn take_waiting(&self, join: bool) -> [Taken; MOST_ARENAS] {
+    /// Takes what waits for the purge, by arena: of all of them, or of the one that is full alone. With
+    /// `join` neighbours become one area.
+    pub fn take_waiting(&self, of: Option<FullArena>, join: bool) -> [Taken; MOST_ARENAS] {
         let mut taken = [const {
             Taken {
                 areas: Chain::new(),
@@ -351,7 +369,10 @@ impl Space {
                 dirty: DirtyBlocks::NONE,
             }
         }; MOST_ARENAS];
-        for (arena, taken) in self.arenas().iter().zip(&mut taken) {
+        for (index, (arena, taken)) in self.arenas().iter().zip(&mut taken).enumerate() {
+            if of.is_some_and(|FullArena(of)| of != index) {
+                continue;
+            }
             taken.areas = arena.lazy.take_uncounted();
             if join {
                 taken.spare = taken.areas.join_neighbours();

@@ -343,7 +343,26 @@ impl FreeAreas {
     }
 
     /// Takes part of a free range out of it.
+    #[inline]
     fn carve(
+        &mut self,
+        area: &'static VmapArea,
+        first: u64,
+        pages: u64,
+    ) -> Result<OwnedArea, TakeError> {
+        let above = area.pages.get().wrapping_sub(pages);
+        if area.first.get() != first || above == 0 {
+            return self.carve_otherwise(area, first, pages);
+        }
+        // From the front, and something is left: mostly so.
+        let taken = self.record(first, pages)?;
+        self.cut(area, first + pages, above);
+        self.pages -= pages;
+        Ok(OwnedArea(taken))
+    }
+
+    #[inline(never)]
+    fn carve_otherwise(
         &mut self,
         area: &'static VmapArea,
         first: u64,
@@ -382,9 +401,12 @@ impl FreeAreas {
     }
 
     /// A record for a range.
+    #[inline]
     fn record(&mut self, first: u64, pages: u64) -> Result<&'static VmapArea, NoMemory> {
-        self.pool.reserve(1)?;
-        let record = self.pool.allocate().ok_or(NoMemory)?;
+        let record = match self.pool.allocate() {
+            Some(record) => record,
+            None => self.pool.grow_and_allocate()?,
+        };
         record.first.set(first);
         record.pages.set(pages);
         Ok(record)
@@ -423,6 +445,7 @@ impl FreeAreas {
     }
 
     /// Leaves the `pages` pages from `first` of a free range.
+    #[inline]
     fn cut(&mut self, area: &'static VmapArea, first: u64, pages: u64) {
         area.first.set(first);
         let before = area.pages.replace(pages);

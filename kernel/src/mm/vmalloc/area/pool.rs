@@ -81,6 +81,7 @@ impl<T: Pooled> Pool<T> {
 
     /// An unused object, in the state in which it was released. `None` where
     /// [`reserve`](Self::reserve) would have asked for a page.
+    #[inline]
     pub fn allocate(&mut self) -> Option<&'static T> {
         let object = self.unused?;
         self.unused = object.next_unused().get();
@@ -88,7 +89,16 @@ impl<T: Pooled> Pool<T> {
         Some(object)
     }
 
+    /// As [`allocate`](Self::allocate), where it had nothing.
+    #[cold]
+    #[inline(never)]
+    pub fn grow_and_allocate(&mut self) -> Result<&'static T, NoMemory> {
+        self.reserve(1)?;
+        self.allocate().ok_or(NoMemory)
+    }
+
     /// Takes back an object, which the caller must not use any more.
+    #[inline]
     pub fn release(&mut self, object: &'static T) {
         object.next_unused().set(self.unused);
         self.unused = Some(object);

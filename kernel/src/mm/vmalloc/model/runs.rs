@@ -125,7 +125,7 @@ macro_rules! machine {
                 /// Purges; in the wrong order if told to.
                 pub fn purge(&self, flush_first: bool) {
                     let _one_at_a_time = self.purge.lock().unwrap();
-                    let mut taken = self.space.take_waiting(true);
+                    let mut taken = self.space.take_waiting(None, true);
                     let ranges: Vec<PageRange> = taken
                         .iter()
                         .flat_map(|taken| taken.areas.iter().map(|area| area.range()))
