@@ -238,15 +238,19 @@ impl Stale {
     }
 
     /// Takes a TLBI in: in the place of an earlier one of the same CPU, or where there is room, or in
-    /// the place of one for which `gives_way` holds.
-    pub fn add_cover(&mut self, cover: Stamp, gives_way: impl Fn(Fact) -> bool) {
+    /// the place of the one that `gives_way`.
+    pub fn add_cover(&mut self, cover: Stamp, gives_way: Option<Fact>) {
         let free = |slot: &Stamp| slot.number == 0;
         let slot = self
             .covers
             .iter()
             .position(|slot| !free(slot) && slot.cpu == cover.cpu)
             .or_else(|| self.covers.iter().position(free))
-            .or_else(|| self.covers.iter().position(|slot| gives_way(slot.fact())));
+            .or_else(|| {
+                self.covers
+                    .iter()
+                    .position(|slot| Some(slot.fact()) == gives_way)
+            });
         if let Some(slot) = slot {
             self.covers[slot] = cover;
         }

@@ -6,13 +6,17 @@
 //! nobody can reach it, not when nobody maps it.
 
 use super::page_alloc;
-#[cfg(feature = "oracle")]
-use crate::event;
+use crate::arch::lock::{acquired, releases};
 use core::sync::atomic::{
     AtomicU32,
     Ordering::{AcqRel, Acquire, Relaxed},
 };
 use vmsa::Frame;
+
+/// What the oracle is told of in the place of every count: there may be as many as pages. It is of
+/// use only where a page turns out to be nobody else's, and then everybody who had a share has gone
+/// before.
+static ORDER: u8 = 0;
 
 fn count(frame: Frame) -> &'static AtomicU32 {
     page_alloc::shares(frame).expect("pages of programs are the allocator's")
@@ -35,7 +39,7 @@ pub fn is_shared(frame: Frame) -> bool {
     // What others did to the page, by way of translations that are flushed now, comes before what
     // the only owner does.
     let shared = count(frame).load(Acquire) != 1;
-    tell();
+    acquired(&ORDER);
     shared
 }
 
@@ -45,29 +49,8 @@ pub fn is_shared(frame: Frame) -> bool {
 pub fn give_back(frame: Frame) -> bool {
     // Release: what this CPU's flush completed comes before the last owner frees. Acquire: that one
     // comes after all of it.
+    releases(&ORDER);
     let last = count(frame).fetch_sub(1, AcqRel) == 1;
-    tell();
+    acquired(&ORDER);
     last
-}
-
-/// Tells the oracle of the order that the counts make. One variable stands for all of them: there
-/// may be as many as pages. It is of use only where a page turns out to be nobody else's, and then
-/// everybody who had a share has gone before.
-fn tell() {
-    #[cfg(feature = "oracle")]
-    {
-        static COUNTS: u8 = 0;
-        let variable = (&raw const COUNTS).addr() as u64;
-        event!(Sync {
-            variable,
-            access: event::SyncAccess::ReadModifyWrite {
-                acquire: true,
-                release: true,
-            },
-        });
-        event!(Sync {
-            variable,
-            access: event::SyncAccess::Branch,
-        });
-    }
 }

@@ -141,9 +141,13 @@ impl Handle {
             let _locked = schedule::lock();
             self.task.state.get() != State::Runnable
         };
-        // Where there is one CPU, this lets it have that.
         while !waits() {
-            schedule::yield_now();
+            // Where there is another CPU that one has it, and the running task stays where it is.
+            if cpu::count() == 1 {
+                schedule::yield_now();
+            } else {
+                core::hint::spin_loop();
+            }
         }
     }
 

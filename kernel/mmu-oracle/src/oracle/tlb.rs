@@ -177,18 +177,30 @@ impl Oracle<'_> {
             }
             return;
         }
-        // What this CPU's TLBI has already done is not undone by one that is in flight.
+        // What a TLBI of this CPU has done, or will have done where it reaches every CPU and this one
+        // does not, is not undone by another that is in flight.
+        let reaches_all = self.is_for_all(stamp.fact());
         let done = stale.covers().any(|cover| {
             cover.cpu == event.cpu
-                && self.order.is_completed(cover.fact())
                 && self.is_for_all(cover.fact())
+                && (!reaches_all || self.order.is_completed(cover.fact()))
         });
-        if !done {
-            let order = &self.order;
-            let stale = self.stale.get_mut(slot);
-            stale.add_cover(stamp, |tlbi| !order.is_completed(tlbi));
-            stale.set_miss(miss);
+        if done {
+            return;
         }
+        // One that reaches every CPU is worth more than one that does not, and one that is complete
+        // more than one that may never be.
+        let worth =
+            |oracle: &Self, tlbi: Fact| (oracle.is_for_all(tlbi), oracle.order.is_completed(tlbi));
+        let new = worth(self, stamp.fact());
+        let least = stale
+            .covers()
+            .map(Stamp::fact)
+            .min_by_key(|tlbi| worth(self, *tlbi))
+            .filter(|tlbi| worth(self, *tlbi) <= new);
+        let stale = self.stale.get_mut(slot);
+        stale.add_cover(stamp, least);
+        stale.set_miss(miss);
     }
 
     /// Whether the TLBI reaches every CPU that takes part.

@@ -292,6 +292,44 @@ fn of_8_bits_asids_are_the_same_that_differ_above() {
 }
 
 #[test]
+fn a_flush_of_all_cpus_is_not_undone_by_those_that_empty_their_own_tlbs() {
+    let sync = |access| Kind::Sync {
+        variable: 0x5000_0000,
+        access,
+    };
+    let release = sync(SyncAccess::Write { release: true });
+    let acquire = sync(SyncAccess::Read { acquire: true });
+    let branch = sync(SyncAccess::Branch);
+    let mut steps = vec![
+        (0, asid(1, A)),
+        (0, ttbr0(A)),
+        (0, change(1, NONE, leaf(FRAME))),
+        (0, change(1, leaf(FRAME), NONE)),
+        (0, DSB_ISHST),
+        // In flight while others, which know of the change, begin anew.
+        (0, by_asid(A)),
+        (0, release),
+    ];
+    for cpu in 1..=3 {
+        steps.extend([acquire, branch, LOCAL_ALL, DSB_NSH].map(|kind| (cpu, kind)));
+    }
+    steps.extend([
+        (0, LOCAL_ALL),
+        (0, DSB_ISH),
+        (0, Kind::FramesFreed(frames(FRAME))),
+    ]);
+    assert_eq!(broken(&steps), []);
+    // The other way round: they were first.
+    let first = steps.remove(5);
+    steps.insert(steps.len() - 2, first);
+    assert_eq!(broken(&steps), []);
+    // And without it they are not enough.
+    let end = steps.len();
+    steps.remove(end - 3);
+    assert_eq!(broken(&steps), [Rule::TlbiCoverage]);
+}
+
+#[test]
 fn the_asid_of_an_address_space_is_not_in_its_own_way() {
     let steps = on_one_cpu(&[asid(1, A), ttbr0(A), EMPTY, ttbr0(A), asid(1, A), ttbr0(A)]);
     assert_eq!(broken(&steps), []);
