@@ -137,7 +137,8 @@ pub fn last_words() {
     LAST_WORDS.store(true, Relaxed);
 }
 
-/// Writes formatted text to the console; what `print!` calls.
+/// Writes formatted text to the console; what `print!` calls. Not inlined into each of them.
+#[inline(never)]
 pub fn print(text: fmt::Arguments<'_>) {
     // Neither sink has an error to give.
     let _ = Console::take().write_fmt(text);

@@ -115,7 +115,11 @@ impl Growing {
 
 // SAFETY: blocks come from the list allocator, which never gives the same memory twice; the lock
 // serialises it.
+//
+// Neither function is inlined: there are hundreds of places that make or drop something, each would
+// have the list allocator in it, and the heap is not for what has to be fast.
 unsafe impl GlobalAlloc for KernelHeap {
+    #[inline(never)]
     #[track_caller]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let block = self.0.lock().heap.allocate_first_fit(layout);
@@ -139,6 +143,7 @@ unsafe impl GlobalAlloc for KernelHeap {
             )
     }
 
+    #[inline(never)]
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         let Some(block) = NonNull::new(block) else {
             return;

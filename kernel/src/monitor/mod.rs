@@ -17,12 +17,26 @@ mod line;
 mod memory;
 mod programs;
 mod state;
+#[cfg(feature = "ktests")]
 mod stress;
 mod tables;
 mod test;
 mod user;
 
 pub use command::Failed;
+
+/// Random operation is a test, and is where the tests are.
+#[cfg(not(feature = "ktests"))]
+mod stress {
+    use super::command::{Failed, refuse};
+
+    /// Says where.
+    pub(super) fn stress(_: &[&str]) -> Result<(), Failed> {
+        refuse!(
+            "this image has no random operation; make stress builds the one that has, ORACLE=1 too"
+        )
+    }
+}
 
 use crate::{arch::exit, oracle::Boundary, println, tour, verdict};
 use alloc::format;

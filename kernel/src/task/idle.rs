@@ -10,24 +10,18 @@ use vmsa::VirtAddr;
 
 /// One for each CPU. They are not in the memory of their stacks: a CPU that is started begins at
 /// the top of its own.
-static TASKS: [Task; MAX_CPUS] = {
-    const NAMES: [&str; MAX_CPUS] = [
-        "idle/0", "idle/1", "idle/2", "idle/3", "idle/4", "idle/5", "idle/6", "idle/7",
-    ];
-    let mut tasks = [const { Task::new(0, "") }; MAX_CPUS];
-    let mut cpu = 0;
-    while cpu < MAX_CPUS {
-        // The boot task has number 0.
-        tasks[cpu].id = cpu as u32 + 1;
-        tasks[cpu].name = NAMES[cpu];
-        cpu += 1;
-    }
-    tasks
-};
+/// A CPU that is not there has none: so they are no part of the image, but of what it zeroes.
+static TASKS: [Once<Task>; MAX_CPUS] = [const { Once::new() }; MAX_CPUS];
+
+const NAMES: [&str; MAX_CPUS] = [
+    "idle/0", "idle/1", "idle/2", "idle/3", "idle/4", "idle/5", "idle/6", "idle/7",
+];
 
 /// Whether it is a task that idles.
 pub(super) fn is(task: &Task) -> bool {
-    TASKS.as_ptr_range().contains(&core::ptr::from_ref(task))
+    TASKS
+        .iter()
+        .any(|idle| idle.get().is_some_and(|idle| core::ptr::eq(idle, task)))
 }
 
 /// Gives the boot CPU something to run when there is nothing to run: from then on it counts as
@@ -49,7 +43,8 @@ pub unsafe fn begin(stack_bottom: VirtAddr) {
 ///
 /// As for [`life::spawn`](super::life::spawn); the memory never comes back. Once for each CPU.
 pub unsafe fn prepare(cpu: usize, stack_bottom: VirtAddr) -> &'static Task {
-    let task = &TASKS[cpu];
+    // The boot task has number 0.
+    let task = TASKS[cpu].call_once(|| Task::new(cpu as u32 + 1, NAMES[cpu]));
     task.stack_bottom.set(Some(stack_bottom));
     task.cpu.set(cpu as u32);
     task.pinned.set(Some(cpu as u32));
@@ -70,7 +65,9 @@ extern "C" fn first_steps(_: usize, _: usize) -> ! {
 /// Where a CPU goes that has just been started, on the stack that [`prepare`] was given, with
 /// interrupts masked: from here on it takes tasks.
 pub extern "C" fn enter(cpu: usize) -> ! {
-    let task = &TASKS[cpu];
+    let task = TASKS[cpu]
+        .get()
+        .expect("it was prepared before the CPU began");
     cpu::set_current_task(core::ptr::from_ref(task).cast(), task.id);
     {
         let mut locked = schedule::lock();

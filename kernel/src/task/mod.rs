@@ -180,6 +180,8 @@ impl Links {
 // scheduler's lock, as the fields say; that lock is held across every switch, so what one CPU wrote
 // is there for the next. Reports of a crashed machine read them when nothing else runs.
 unsafe impl Sync for Task {}
+// SAFETY: it belongs to no CPU: what its pointers lead to (tasks, an address space) is shared by all.
+unsafe impl Send for Task {}
 
 impl Task {
     /// A task that is in no section and owes nothing.

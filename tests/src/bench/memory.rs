@@ -72,10 +72,11 @@ pub fn print(setting: &Setting<'_>, summary: &mut Summary) -> Result<Vec<String>
 fn stripped_size(image: &Path) -> Result<u64> {
     let bytes = std::fs::read(image).doing("read the image")?;
     let file = object::File::parse(&*bytes).doing("read the image")?;
-    let ends = file.segments().map(|segment| {
-        let (offset, size) = segment.file_range();
-        offset + size
-    });
+    // A segment of which nothing is in the file (stacks) ends nowhere in it.
+    let ranges = file.segments().map(|segment| segment.file_range());
+    let ends = ranges
+        .filter(|(_, size)| *size > 0)
+        .map(|(offset, size)| offset + size);
     ends.max()
         .ok_or_else(|| Failure::fail("the image has nothing that is loaded"))
 }

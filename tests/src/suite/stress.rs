@@ -68,7 +68,7 @@ impl Suite<'_> {
 
     /// Plays a seed, and gives its digest.
     fn play(&self, name: &str, seed: &Seed) -> Result<String> {
-        let boot = Machine::new(&seed.options(self.options)?, &self.image)
+        let boot = Machine::new(&seed.options(self.options)?, &self.image_with_tests())
             .autorun(&seed.command())
             .boot_logged(seed.limit(), &self.workspace.root, &self.log(name))?;
         if self.build != Build::Plain {
