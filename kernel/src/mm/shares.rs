@@ -6,7 +6,9 @@
 //! nobody can reach it, not when nobody maps it.
 
 use super::page_alloc;
-use crate::arch::lock::{acquired, releases};
+use crate::arch::lock::acquired;
+#[cfg(feature = "oracle")]
+use crate::event;
 use core::sync::atomic::{
     AtomicU32,
     Ordering::{AcqRel, Acquire, Relaxed},
@@ -49,8 +51,22 @@ pub fn is_shared(frame: Frame) -> bool {
 pub fn give_back(frame: Frame) -> bool {
     // Release: what this CPU's flush completed comes before the last owner frees. Acquire: that one
     // comes after all of it.
-    releases(&ORDER);
+    tell_given_back();
     let last = count(frame).fetch_sub(1, AcqRel) == 1;
     acquired(&ORDER);
     last
+}
+
+/// Tells the oracle that a count is about to fall: before it does, so that whoever finds that it has
+/// tells of that later. What a write by another CPU ordered is kept, for the read behind this one to
+/// find: of its own write a CPU learns nothing.
+fn tell_given_back() {
+    #[cfg(feature = "oracle")]
+    event!(Sync {
+        variable: (&raw const ORDER).addr() as u64,
+        access: event::SyncAccess::ReadModifyWrite {
+            acquire: true,
+            release: true,
+        },
+    });
 }
