@@ -255,4 +255,42 @@ impl Entries {
         super::counters::count_stores(stored);
         stored
     }
+
+    /// Clears them, and has what each held go through `fold`; `va` is what the first maps, at `level`.
+    ///
+    /// For the record they are what those of [`store_each`](Self::store_each) are. Four at a time: the
+    /// loop is a third of the work otherwise.
+    #[inline(always)]
+    pub fn clear_each<A>(
+        self,
+        _va: VirtAddr,
+        _level: Level,
+        from: A,
+        fold: impl Fn(A, Descriptor) -> A,
+    ) -> A {
+        #[cfg(feature = "oracle")]
+        {
+            let mut value = Some(from);
+            let clear = |_| Some(Descriptor::INVALID);
+            self.store_each(_va, _level, clear, |old| {
+                value = value.take().map(|value| fold(value, old));
+            });
+            value.expect("each turn puts it back")
+        }
+        #[cfg(not(feature = "oracle"))]
+        {
+            let clear = |value, slot: &AtomicU64| {
+                let old = slot.load(Ordering::Relaxed);
+                slot.store(0, Ordering::Relaxed);
+                fold(value, Descriptor::from_bits(old))
+            };
+            let (fours, rest) = self.slots.as_chunks::<4>();
+            let value = fours
+                .iter()
+                .fold(from, |value, four| four.iter().fold(value, clear));
+            let value = rest.iter().fold(value, clear);
+            super::counters::count_stores(self.slots.len());
+            value
+        }
+    }
 }

@@ -51,7 +51,9 @@ pub use owed::settle;
 pub use percpu::on_switch;
 pub use queue::drain;
 use queue::drain_of;
-pub use run::{Edit, KnownFrames, clear_run, edit_run, map_run};
+pub use run::{
+    Edit, KnownFrames, clear_run, clear_run_folded, edit_run, map_adjacent_run, map_run,
+};
 pub use store::{load_leaf, store_block, store_leaf, take_leaf};
 
 /// Whose mode it is: the running task's.

@@ -95,7 +95,7 @@ impl TableMemory for Linear {
         unsafe { Entry::new(virt(pa).as_mut_ptr(), pa) }
     }
 
-    #[inline]
+    #[inline(always)]
     fn entries(&self, table: Frame, first: usize, count: usize) -> Entries {
         assert!(first + count <= PTRS_PER_TABLE);
         let pa = table.start() + first as u64 * 8;

@@ -104,6 +104,12 @@ impl PageList {
         self.0.runs(memory::map())
     }
 
+    /// The first frame, if there is one, and the others are the ones behind it.
+    #[inline(always)]
+    pub fn adjacent(&self) -> Option<Frame> {
+        Some(memory::map().frame(self.0.only_run()?))
+    }
+
     /// The pages, in the order in which they came.
     #[inline]
     pub fn iter(&self) -> Frames<'static> {
@@ -235,13 +241,21 @@ fn call_freed(pages: Pages<'_>, caller: &'static Location<'static>) {
 pub fn allocate_list(count: u64) -> Result<PageList, OutOfMemory> {
     // The list that is asked for most has a short way.
     if count == 1
-        && let Some((index, _frame)) = memory::take_page_at_once()
+        && let Some(list) = allocate_at_once()
     {
-        #[cfg(feature = "oracle")]
-        tell_allocated(Pages::Block(_frame, 0));
-        return Ok(PageList(Chain::of(index)));
+        return Ok(list);
     }
     allocate_list_the_long_way(count, Location::caller())
+}
+
+/// A single page as a list, if there is nothing to it. For who is to keep it in registers, which it
+/// can't be in the result of [`allocate_list`].
+#[inline(always)]
+pub fn allocate_at_once() -> Option<PageList> {
+    let (index, _frame) = memory::take_page_at_once()?;
+    #[cfg(feature = "oracle")]
+    tell_allocated(Pages::Block(_frame, 0));
+    Some(PageList(Chain::of(index)))
 }
 
 #[inline(never)]

@@ -110,6 +110,35 @@ pub fn map_run(
     mapped
 }
 
+/// As [`map_run`], with adjacent frames from `first` on.
+#[inline(always)]
+pub fn map_adjacent_run(
+    entries: Entries,
+    va: VirtAddr,
+    first: Frame,
+    attributes: Attributes,
+) -> usize {
+    let task = task::current();
+    let leaf = Descriptor::page(first, attributes);
+    if !may_store_together(task) {
+        return map_adjacent_singly(entries, va, leaf);
+    }
+    let mapped = entries.store_run(va, Level::L3, leaf, entries.count());
+    owe_for(task, leaf);
+    mapped
+}
+
+#[cold]
+#[inline(never)]
+fn map_adjacent_singly(entries: Entries, va: VirtAddr, leaf: Descriptor) -> usize {
+    let mut next = leaf.bits();
+    store_singly(entries, va, |old| {
+        let new = Descriptor::from_bits(next);
+        next += PAGE_SIZE;
+        old.is_none().then_some(new)
+    })
+}
+
 /// Notes that the barriers of `leaf`, and of others like it, are owed.
 #[inline]
 fn owe_for(task: &Task, leaf: Descriptor) {
@@ -170,6 +199,35 @@ pub fn clear_run(entries: Entries, va: VirtAddr, mut each: impl FnMut(Descriptor
     }
     let clear = |_| Some(Descriptor::INVALID);
     entries.store_each(va, Level::L3, clear, &mut each);
+}
+
+/// As [`clear_run`]; what the leaves held goes through `fold`.
+#[inline(always)]
+pub fn clear_run_folded<A>(
+    entries: Entries,
+    va: VirtAddr,
+    from: A,
+    fold: impl Fn(A, Descriptor) -> A,
+) -> A {
+    if unusual::anything() {
+        return clear_run_folded_even_so(entries, va, from, fold);
+    }
+    entries.clear_each(va, Level::L3, from, fold)
+}
+
+#[cold]
+#[inline(never)]
+fn clear_run_folded_even_so<A>(
+    entries: Entries,
+    va: VirtAddr,
+    from: A,
+    fold: impl Fn(A, Descriptor) -> A,
+) -> A {
+    let mut value = Some(from);
+    clear_run(entries, va, |old| {
+        value = value.take().map(|value| fold(value, old));
+    });
+    value.expect("each turn puts it back")
 }
 
 /// Whether leaves may become valid, or change, one right after the other, and their barriers be owed

@@ -58,6 +58,12 @@ impl Chain {
         (self.count == 1 | IN_USE).then_some(self.first as usize)
     }
 
+    /// The first page, if there is one, and the others are the ones behind it.
+    #[inline(always)]
+    pub(super) fn only_run(&self) -> Option<usize> {
+        (self.first == self.last && self.first != NONE).then_some(self.first as usize)
+    }
+
     /// How many pages.
     #[inline(always)]
     pub(super) fn count(&self) -> u64 {

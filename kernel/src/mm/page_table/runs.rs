@@ -9,7 +9,7 @@ use crate::{
         page_alloc,
     },
 };
-use vmsa::{Attributes, Descriptor, Frame, Level, PAGE_SIZE, PageRange, VirtAddr};
+use vmsa::{Attributes, Descriptor, Frame, Level, PAGE_SIZE, PTRS_PER_TABLE, PageRange, VirtAddr};
 
 impl KnownFrames for page_alloc::Frames<'_> {
     /// A run of adjacent frames at a time: seven instructions a leaf then. Where no two frames are
@@ -72,6 +72,64 @@ impl<M: TableMemory> PageTable<M> {
         })
     }
 
+    /// As [`map_pages`](Self::map_pages), to adjacent frames from `first` on. Where one table that
+    /// exists has all of the leaves, as it mostly does, there is little to it: one descent, the section,
+    /// and seven instructions a leaf.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`]; [`Error::Occupied`]. Leaves before it are mapped.
+    #[inline(always)]
+    pub fn map_adjacent(
+        &mut self,
+        start: VirtAddr,
+        pages: u64,
+        first: Frame,
+        attributes: Attributes,
+    ) -> Result<(), Error> {
+        let Some(entries) = self.leaves_of_one_table(start, pages) else {
+            return self.map_adjacent_in_tables(start, pages, first, attributes);
+        };
+        let _section = lazy::section();
+        match lazy::map_adjacent_run(entries, start, first, attributes) {
+            mapped if mapped == entries.count() => Ok(()),
+            mapped => Err(Error::Occupied(start + mapped as u64 * PAGE_SIZE)),
+        }
+    }
+
+    /// The same in any number of tables, which may be missing.
+    #[inline(never)]
+    fn map_adjacent_in_tables(
+        &mut self,
+        start: VirtAddr,
+        pages: u64,
+        first: Frame,
+        attributes: Attributes,
+    ) -> Result<(), Error> {
+        let range = PageRange::new(start, pages).ok_or(Error::Misaligned(start))?;
+        let table = self.prepare_and_find(range)?;
+        let _section = lazy::section();
+        self.for_each_run(range, Some(table), |_, _, entries, va| {
+            let frame = first.checked_add((va - start) / PAGE_SIZE);
+            let frame = frame.ok_or(Error::NotMapped(va))?;
+            match lazy::map_adjacent_run(entries, va, frame, attributes) {
+                mapped if mapped == entries.count() => Ok(()),
+                mapped => Err(Error::Occupied(va + mapped as u64 * PAGE_SIZE)),
+            }
+        })
+    }
+
+    /// The leaves of `pages` pages from `start` on, if one table that exists has all of them.
+    #[inline(always)]
+    fn leaves_of_one_table(&self, start: VirtAddr, pages: u64) -> Option<Entries> {
+        let first = Level::L3.index(start);
+        let left = (PTRS_PER_TABLE - first) as u64;
+        if pages > left {
+            return None;
+        }
+        let table = self.linked_leaf_table(start)?;
+        Some(self.memory.entries(table, first, pages as usize))
+    }
+
     /// Clears the leaves of `range`, and tells `each` what they held, after that. The flush is left to
     /// the caller.
     ///
@@ -92,21 +150,44 @@ impl<M: TableMemory> PageTable<M> {
     }
 
     /// As [`take_pages`](Self::take_pages), for who has mapped them by [`map_pages`](Self::map_pages):
-    /// then there are no contiguous sets to be looked for.
+    /// then there are no contiguous sets to be looked for. What the leaves held goes through `fold`, from
+    /// `from` on, as in an iterator's: a value that nobody has the address of stays in a register.
     ///
     /// # Errors
-    /// [`Error::Block`]; leaves before it are cleared.
-    #[inline]
-    pub fn take_mapped_pages(
+    /// [`Error::Block`]; leaves before it are cleared. [`Error::Misaligned`] for what is no range.
+    #[inline(always)]
+    pub fn take_mapped_pages<A>(
         &self,
         _section: &lazy::Section<'_, lazy::Current>,
-        range: PageRange,
-        mut each: impl FnMut(Descriptor),
-    ) -> Result<(), Error> {
+        start: VirtAddr,
+        pages: u64,
+        from: A,
+        fold: impl Fn(A, Descriptor) -> A,
+    ) -> Result<A, Error> {
+        if let Some(entries) = self.leaves_of_one_table(start, pages) {
+            return Ok(lazy::clear_run_folded(entries, start, from, fold));
+        }
+        self.take_from_tables(start, pages, from, fold)
+    }
+
+    /// The same from any number of tables.
+    #[inline(never)]
+    fn take_from_tables<A>(
+        &self,
+        start: VirtAddr,
+        pages: u64,
+        from: A,
+        fold: impl Fn(A, Descriptor) -> A,
+    ) -> Result<A, Error> {
+        let range = PageRange::new(start, pages).ok_or(Error::Misaligned(start))?;
+        let mut value = Some(from);
         self.for_each_run(range, None, |_, _, entries, va| {
-            lazy::clear_run(entries, va, &mut each);
+            value = value
+                .take()
+                .map(|value| lazy::clear_run_folded(entries, va, value, &fold));
             Ok(())
-        })
+        })?;
+        value.ok_or(Error::Misaligned(start))
     }
 
     /// Has `edit` become of each leaf of `range`. The flush is left to the caller.

@@ -3,7 +3,7 @@
 use super::{
     area::{AreaKind, OwnedArea},
     deferred, huge, purge,
-    reserve::{Error, check, give_back, open, take},
+    reserve::{Error, check, check_context, give_back, open, take, take_here},
     state::SPACE,
 };
 #[cfg(feature = "oracle")]
@@ -65,12 +65,49 @@ pub fn vmalloc_aligned(size: u64, align: u64) -> Result<VirtAddr, Error> {
     let caller = Location::caller();
     let _span = span("vmalloc");
     let pages = size.div_ceil(PAGE_SIZE);
-    if pages > page_alloc::managed() {
-        return Err(Error::TooLarge);
+    // One comparison for none and for too many.
+    if pages.wrapping_sub(1) >= page_alloc::managed() {
+        return Err(if pages == 0 {
+            Error::Invalid
+        } else {
+            Error::TooLarge
+        });
     }
-    check(pages, caller)?;
-    let list = page_alloc::allocate_list(pages)?;
-    let frames = list.iter();
+    check_context(caller)?;
+    let single = if pages == 1 {
+        page_alloc::allocate_at_once()
+    } else {
+        None
+    };
+    let list = match single {
+        Some(list) => list,
+        None => page_alloc::allocate_list(pages)?,
+    };
+    let Some(first) = list.adjacent() else {
+        return with_scattered(list, align, size, caller);
+    };
+    let start = take_here(pages, align, size, AreaKind::Vmalloc, caller, list)?;
+    let data = Attributes::KERNEL_DATA;
+    let mut mapped = linear_map::kernel().map_adjacent(start, pages, first, data);
+    if planted(Bug::GuardMapped) {
+        mapped = mapped.and_then(|()| map_guard(start + pages * PAGE_SIZE, data));
+    }
+    if let Err(error) = mapped {
+        return Err(not_mapped(start, error));
+    }
+    open(start, size);
+    Ok(start)
+}
+
+/// An area whose pages are anywhere.
+#[inline(never)]
+fn with_scattered(
+    list: PageList,
+    align: u64,
+    size: u64,
+    caller: &'static Location<'static>,
+) -> Result<VirtAddr, Error> {
+    let (pages, frames) = (list.count(), list.iter());
     let start = take(pages, align, size, AreaKind::Vmalloc, caller, list)?;
     map(start, pages, frames, Attributes::KERNEL_DATA)?;
     open(start, size);
@@ -153,8 +190,12 @@ pub fn vfree(start: VirtAddr) -> Result<(), Error> {
     let _span = span("vfree");
     let is_vmalloc = |kind| matches!(kind, AreaKind::Vmalloc | AreaKind::VmallocHuge);
     match SPACE.remove(start, is_vmalloc) {
+        Some(area) if task::current().in_interrupt() => {
+            deferred::defer(area);
+            Ok(())
+        }
         Some(area) => {
-            take_down_or_defer(area);
+            take_down_here(area, start);
             Ok(())
         }
         None => Err(no_area(start, "vfree", Location::caller())),
@@ -174,13 +215,20 @@ fn take_down_or_defer(area: OwnedArea) {
 /// Clears the leaves of an area, has it wait for the purge, and gives back the pages that are its
 /// own.
 #[inline(never)]
-pub(super) fn take_down(mut area: OwnedArea) {
-    if area.info().kind == AreaKind::VmallocHuge {
+pub(super) fn take_down(area: OwnedArea) {
+    let start = area.start();
+    take_down_here(area, start);
+}
+
+/// As [`take_down`], in the caller: where it is asked for most.
+#[inline(always)]
+fn take_down_here(mut area: OwnedArea, start: VirtAddr) {
+    if area.kind() == AreaKind::VmallocHuge {
         return huge::unmap_and_free(area);
     }
     // None, but of vmalloc.
     let mut frames = area.take_frames();
-    unmap(&area, &mut frames);
+    unmap(&area, start, &mut frames);
     // First the area waits, then its pages are free: whoever gets one and wants no other translation
     // of it (`set_memory_ro`) purges, and has to find the area.
     let full = purge::push(area);
@@ -227,20 +275,19 @@ fn no_area(start: VirtAddr, what: &str, caller: &Location<'_>) -> Error {
 
 /// Clears the leaves of an area, whose own pages are `frames`. No flush, but with DEBUG_PAGEALLOC or
 /// where permissions had been changed: the purge makes it.
-#[inline]
-fn unmap(area: &OwnedArea, frames: &mut PageList) {
+#[inline(always)]
+fn unmap(area: &OwnedArea, start: VirtAddr, frames: &mut PageList) {
     let kept = 1 + u64::from(planted(Bug::PageLeftMapped));
-    let Some(range) = PageRange::new(area.start(), area.pages() - kept) else {
-        return;
-    };
+    let pages = area.pages() - kept;
     // What `set_memory_*` has changed: the bits in which any leaf differs from what was mapped.
     let mapped = Descriptor::INVALID.with_attributes(Attributes::KERNEL_DATA);
-    let mut changed = 0;
     let section = lazy::section();
-    linear_map::kernel()
-        .take_mapped_pages(&section, range, |old| changed |= old.bits() ^ mapped.bits())
+    let changed = linear_map::kernel()
+        .take_mapped_pages(&section, start, pages, 0, |changed, old| {
+            changed | old.bits() ^ mapped.bits()
+        })
         .unwrap_or_else(|error| unreachable!("an area is made of pages: {error}"));
-    let reset = changed & Attributes::all().bits() != 0 && area.info().kind == AreaKind::Vmalloc;
+    let reset = changed & Attributes::all().bits() != 0 && area.kind() == AreaKind::Vmalloc;
     if planted(Bug::FrameFreedEarly) {
         free_early(mem::take(frames));
     }
@@ -250,7 +297,7 @@ fn unmap(area: &OwnedArea, frames: &mut PageList) {
         // Who asks for DEBUG_PAGEALLOC wants a stale access to fault now, not after the purge. The
         // flush may be put off, but only to the end of this section, whatever is open around it:
         // the frames reach the allocator after that.
-        flush_kernel_range(range, Removed::Leaves);
+        flush_now(start, pages);
     }
     drop(section);
     #[cfg(feature = "oracle")]
@@ -262,6 +309,14 @@ fn unmap(area: &OwnedArea, frames: &mut PageList) {
     }
     if kasan::is_on() {
         poison(area);
+    }
+}
+
+/// On its own: without DEBUG_PAGEALLOC nobody pays for it.
+#[inline(never)]
+fn flush_now(start: VirtAddr, pages: u64) {
+    if let Some(range) = PageRange::new(start, pages) {
+        flush_kernel_range(range, Removed::Leaves);
     }
 }
 

@@ -110,10 +110,13 @@ pub struct VmapArea {
     pages: Cell<u64>,
     /// Length in pages of the longest area in the subtree with this root (free areas only).
     largest: Cell<u64>,
-    /// Use of the area (meaningless while free).
-    info: Cell<AreaInfo>,
+    /// [`AreaInfo`] by its parts, which one by one stay in registers (meaningless while free).
+    requested: Cell<u64>,
+    caller: Cell<Option<&'static Location<'static>>>,
     /// The pages that are its own, of a [`AreaKind::Vmalloc`] in use.
     frames: Cell<PageList>,
+    /// The last part of its use.
+    kind: Cell<AreaKind>,
     /// What the tree balances by; see there.
     rank: Cell<i8>,
     /// Of a block: which pages are given out.
@@ -133,11 +136,9 @@ impl VmapArea {
             first: Cell::new(0),
             pages: Cell::new(0),
             largest: Cell::new(0),
-            info: Cell::new(AreaInfo {
-                requested: 0,
-                caller: None,
-                kind: AreaKind::Vmalloc,
-            }),
+            requested: Cell::new(0),
+            caller: Cell::new(None),
+            kind: Cell::new(AreaKind::Vmalloc),
             frames: Cell::new(PageList::EMPTY),
             rank: Cell::new(0),
             slots: Cell::new(Slots::NONE),
@@ -163,7 +164,17 @@ impl VmapArea {
 
     /// What the area is used for, by whom.
     pub fn info(&self) -> AreaInfo {
-        self.info.get()
+        AreaInfo {
+            requested: self.requested.get(),
+            caller: self.caller.get(),
+            kind: self.kind.get(),
+        }
+    }
+
+    /// What the area is used for.
+    #[inline]
+    pub fn kind(&self) -> AreaKind {
+        self.kind.get()
     }
 
     /// Number of the page after the last one.
@@ -199,7 +210,9 @@ impl OwnedArea {
     /// Notes what the area is used for.
     #[inline]
     pub fn set_info(&mut self, info: AreaInfo) {
-        self.0.info.set(info);
+        self.0.requested.set(info.requested);
+        self.0.caller.set(info.caller);
+        self.0.kind.set(info.kind);
     }
 
     /// Leaves pages with the area: whoever takes it down need not look for them in its leaves.

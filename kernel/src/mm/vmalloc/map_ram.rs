@@ -120,10 +120,9 @@ fn unmap_ram(
     let Some(range) = range.filter(|range| SPACE.is_of_block(*range)) else {
         return Err(refused(start, pages, caller));
     };
-    let mut unmapped = 0;
-    linear_map::kernel()
-        .take_mapped_pages(&lazy::section(), range, |old| {
-            unmapped += u16::from(!old.is_none());
+    let unmapped = linear_map::kernel()
+        .take_mapped_pages(&lazy::section(), start, range.pages(), 0, |count, old| {
+            count + u16::from(!old.is_none())
         })
         .unwrap_or_else(|error| unreachable!("a block is mapped by pages: {error}"));
     if usize::from(unmapped) != pages {

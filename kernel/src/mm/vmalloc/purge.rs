@@ -159,7 +159,7 @@ fn flush(taken: &[Taken; MAX_CPUS]) {
         areas.map(VmapArea::pages).sum::<u64>() + dirty().map(PageRange::pages).sum::<u64>();
     let mut flush = Flush::begin(pages);
     for area in taken.iter().flat_map(|taken| taken.areas.iter()) {
-        flush.add(area.range(), removed(area.info().kind));
+        flush.add(area.range(), removed(area.kind()));
     }
     for range in dirty() {
         flush.add(range, Removed::Leaves);

@@ -63,8 +63,24 @@ impl fmt::Display for Error {
 ///
 /// # Errors
 /// [`Error`].
-#[inline]
+#[inline(never)]
 pub(super) fn take(
+    pages: u64,
+    align: u64,
+    requested: u64,
+    kind: AreaKind,
+    caller: &'static Location<'static>,
+    frames: PageList,
+) -> Result<VirtAddr, Error> {
+    take_here(pages, align, requested, kind, caller, frames)
+}
+
+/// As [`take`], in the caller: where it is asked for most.
+///
+/// # Errors
+/// [`Error`].
+#[inline(always)]
+pub(super) fn take_here(
     pages: u64,
     align: u64,
     requested: u64,
@@ -128,6 +144,12 @@ pub(super) fn check(pages: u64, caller: &'static Location<'static>) -> Result<()
     if pages == 0 || pages >= VMALLOC.pages() {
         return Err(Error::Invalid);
     }
+    check_context(caller)
+}
+
+/// Refuses whoever may not make areas.
+#[inline]
+pub(super) fn check_context(caller: &'static Location<'static>) -> Result<(), Error> {
     if task::current().in_interrupt() {
         return Err(refuse_in_interrupt(caller));
     }

@@ -98,7 +98,7 @@ impl Waiting {
             // cleared before this.
             let pushed =
                 self.first
-                    .compare_exchange_weak(first, area, Ordering::Release, Ordering::Relaxed);
+                    .compare_exchange(first, area, Ordering::Release, Ordering::Relaxed);
             match pushed {
                 Ok(_) => return waiting,
                 Err(other) => first = other,
@@ -243,7 +243,7 @@ impl Space {
     ///
     /// # Errors
     /// [`TakeError`]; `frames` are as they were.
-    #[inline]
+    #[inline(always)]
     pub fn take(
         &self,
         cpu: usize,
@@ -283,7 +283,7 @@ impl Space {
     }
 
     /// Takes the area that starts at `start` out of use, if `right` says so of its kind.
-    #[inline]
+    #[inline(always)]
     pub fn remove(
         &self,
         start: VirtAddr,

@@ -173,8 +173,14 @@ fn a_run_ends_where_it_must() {
         assert_eq!(result, Err(Error::Occupied(taken.start())));
         assert_eq!(before.since().stores, 13, "{backend}");
         assert_eq!(mapped(&tree).len(), 14);
-        tree.take_mapped_pages(&lazy::section(), pages(), |_| ())
-            .unwrap();
+        tree.take_mapped_pages(
+            &lazy::section(),
+            pages().start(),
+            pages().pages(),
+            (),
+            |(), _| (),
+        )
+        .unwrap();
         assert!(mapped(&tree).is_empty());
         // Too few frames.
         let result = tree.map_pages(pages(), frames[..5].iter().copied(), data);

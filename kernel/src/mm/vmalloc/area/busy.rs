@@ -39,13 +39,18 @@ impl BusyAreas {
     }
 
     /// Puts an area in use. It cannot overlap another one: both were taken from free space.
-    #[inline]
+    #[inline(always)]
     pub fn insert(&mut self, area: OwnedArea) {
         if let Some(before) = self.newest.replace(area.0) {
-            self.tree
-                .insert(before, self.tree.place_of(before.first.get()));
+            self.insert_in_tree(before);
         }
         self.count += 1;
+    }
+
+    #[inline(never)]
+    fn insert_in_tree(&mut self, area: &'static VmapArea) {
+        let place = self.tree.place_of(area.first.get());
+        self.tree.insert(area, place);
     }
 
     /// The area that starts at `start`.
@@ -81,21 +86,21 @@ impl BusyAreas {
     }
 
     /// Takes the area that starts at `start` out, if `right` says so of its kind.
-    #[inline]
+    #[inline(always)]
     pub fn remove_if(
         &mut self,
         start: VirtAddr,
         right: impl FnOnce(AreaKind) -> bool,
     ) -> Option<OwnedArea> {
         let area = self.starting_at(start)?;
-        if !right(area.info.get().kind) {
+        if !right(area.kind.get()) {
             return None;
         }
         Some(self.take_out(area))
     }
 
     /// Takes an area out.
-    #[inline]
+    #[inline(always)]
     pub(super) fn take_out(&mut self, area: &'static VmapArea) -> OwnedArea {
         if self.newest.is_some_and(|newest| ptr::eq(newest, area)) {
             self.newest = None;
@@ -122,7 +127,7 @@ impl BusyAreas {
     }
 
     /// The record of the area that starts at `start`.
-    #[inline]
+    #[inline(always)]
     pub(super) fn starting_at(&self, start: VirtAddr) -> Link {
         if !start.is_page_aligned() {
             return None;

@@ -50,12 +50,12 @@ impl Chain {
         let mut spare = Spare::NONE;
         let mut rest = self.first;
         while let Some(run) = rest {
-            let blocks = run.info.get().kind.has_blocks();
+            let blocks = run.kind.get().has_blocks();
             let (mut first, mut end) = (run.first.get(), run.end());
             let joined = run.child[1].get();
             let (mut next, mut last, mut count) = (joined, run, 0);
             while let Some(area) = next
-                && area.info.get().kind.has_blocks() == blocks
+                && area.kind.get().has_blocks() == blocks
             {
                 if area.end() == first {
                     first = area.first.get();

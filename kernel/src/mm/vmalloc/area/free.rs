@@ -134,7 +134,7 @@ impl FreeAreas {
     /// fail where one exists. This looks at each such range, in address order: O((k + 1) log n)
     /// records, where k ranges below the answer are long enough but lie wrong (each of those is
     /// shorter than `pages + align / 4096 - 1` pages).
-    #[inline]
+    #[inline(always)]
     pub fn take(&mut self, pages: u64, align: u64) -> Result<OwnedArea, TakeError> {
         if pages == 0 || !align.is_power_of_two() {
             return Err(TakeError::Invalid);
@@ -144,8 +144,7 @@ impl FreeAreas {
         let (area, first) = match known {
             // Mostly the search ends where it begins.
             Some(area) if mask == 0 && area.pages.get() >= pages => (area, area.first.get()),
-            Some(area) => Self::lowest_fit_from(area, pages, mask).ok_or(TakeError::NoSpace)?,
-            None => self.lowest_fit(pages, mask).ok_or(TakeError::NoSpace)?,
+            _ => self.search(known, pages, mask).ok_or(TakeError::NoSpace)?,
         };
         // For more pages than what is known is about, or where ranges that lie wrong were passed over,
         // this says nothing new of the ranges below.
@@ -316,18 +315,13 @@ impl FreeAreas {
     }
 
     /// The lowest free range with room for `pages` pages from a multiple of `mask + 1`, and the
-    /// page number of that multiple.
-    fn lowest_fit(&self, pages: u64, mask: u64) -> Option<(&'static VmapArea, u64)> {
-        let root = self.tree.root()?;
-        Self::lowest_fit_from(lowest_of_enough(root, pages)?, pages, mask)
-    }
-
-    /// The same among `area` and the ranges above it.
-    fn lowest_fit_from(
-        mut area: &'static VmapArea,
-        pages: u64,
-        mask: u64,
-    ) -> Option<(&'static VmapArea, u64)> {
+    /// page number of that multiple; from the range `known` on, if one is known.
+    #[inline(never)]
+    fn search(&self, known: Link, pages: u64, mask: u64) -> Option<(&'static VmapArea, u64)> {
+        let mut area = match known {
+            Some(area) => area,
+            None => lowest_of_enough(self.tree.root()?, pages)?,
+        };
         loop {
             // Nothing lower is to be looked at. This one, or the right subtree, or further up.
             let first = (area.first.get() + mask) & !mask;
@@ -343,7 +337,7 @@ impl FreeAreas {
     }
 
     /// Takes part of a free range out of it.
-    #[inline]
+    #[inline(always)]
     fn carve(
         &mut self,
         area: &'static VmapArea,

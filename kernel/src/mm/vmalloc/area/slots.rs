@@ -263,6 +263,6 @@ impl BusyAreas {
     /// The block that a page lies in.
     fn block_at(&self, page: u64) -> Link {
         self.containing(page)
-            .filter(|area| area.info.get().kind == AreaKind::MapRamBlock)
+            .filter(|area| area.kind.get() == AreaKind::MapRamBlock)
     }
 }

@@ -38,14 +38,14 @@ impl<T> TornPtr<T> {
         self.0.load(order)
     }
 
-    pub fn compare_exchange_weak(
+    pub fn compare_exchange(
         &self,
         old: *mut T,
         new: *mut T,
         success: Ordering,
         failure: Ordering,
     ) -> Result<*mut T, *mut T> {
-        self.0.compare_exchange_weak(old, new, success, failure)
+        self.0.compare_exchange(old, new, success, failure)
     }
 
     pub fn swap(&self, new: *mut T, _: Ordering) -> *mut T {
@@ -68,7 +68,7 @@ impl<T> RelaxedPtr<T> {
         self.0.load(order)
     }
 
-    pub fn compare_exchange_weak(
+    pub fn compare_exchange(
         &self,
         old: *mut T,
         new: *mut T,
@@ -76,7 +76,7 @@ impl<T> RelaxedPtr<T> {
         failure: Ordering,
     ) -> Result<*mut T, *mut T> {
         let relaxed = Ordering::Relaxed;
-        self.0.compare_exchange_weak(old, new, relaxed, failure)
+        self.0.compare_exchange(old, new, relaxed, failure)
     }
 
     pub fn swap(&self, new: *mut T, order: Ordering) -> *mut T {
