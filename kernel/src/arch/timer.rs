@@ -13,7 +13,9 @@ pub fn init_cpu() {
 }
 
 /// Has the timer of this CPU interrupt it once [`now`] has reached `ticks`; at once if it has already.
-/// A deadline that was set before is replaced.
+/// A deadline that was set before is replaced. If there was one, interrupts are masked: one that came
+/// between the two writes would turn the timer off, and the second write would turn it on again, for a
+/// deadline that has been dealt with.
 pub fn set_deadline(ticks: u64) {
     CNTV_CVAL_EL0.set(ticks);
     CNTV_CTL_EL0.write(CNTV_CTL_EL0::ENABLE::SET);
