@@ -9,12 +9,12 @@ use aarch64_cpu::registers::{
 };
 pub use boot::MAX_CPUS;
 use core::arch::asm;
+use core::cell::UnsafeCell;
 use core::marker::PhantomData;
 use core::sync::atomic::{
-    AtomicBool, AtomicU32, AtomicU64, AtomicUsize,
+    AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize,
     Ordering::{Acquire, Relaxed, Release},
 };
-use spin::Once;
 use vmsa::{PageRange, VirtAddr};
 
 /// The size of every kernel stack in bytes; a stack is aligned to twice that, with an unmapped
@@ -48,6 +48,19 @@ pub struct Features {
 }
 
 impl Features {
+    /// Before anything was read.
+    const NONE: Self = Self {
+        tlbi_range: false,
+        lse: false,
+        ttl: false,
+        bbm: 0,
+        pan: false,
+        ets: 0,
+        asid_bits: 8,
+        pa_range: 0,
+        gic_system_registers: false,
+    };
+
     /// Physical address bits by [`pa_range`](Self::pa_range); codes of the future count as 52.
     #[must_use]
     pub fn pa_bits(&self) -> u8 {
@@ -91,11 +104,19 @@ const fn address(register: u64) -> usize {
     register as usize
 }
 
-/// What this CPU can do; read from its registers the first time. All CPUs of a `virt` board are
-/// alike.
+/// What a CPU can do, read from the registers of the first.
+struct Read(UnsafeCell<Features>);
+
+// SAFETY: it is written in `init_boot_cpu` alone, when nobody else is there.
+unsafe impl Sync for Read {}
+
+static FEATURES: Read = Read(UnsafeCell::new(Features::NONE));
+
+/// What this CPU can do; nothing before [`init_boot_cpu`]. All CPUs of a `virt` board are alike.
+#[inline(always)]
 pub fn features() -> &'static Features {
-    static FEATURES: Once<Features> = Once::new();
-    FEATURES.call_once(Features::read)
+    // SAFETY: nobody writes it any more. Every TLB flush asks: that it is there is not asked again.
+    unsafe { &*FEATURES.0.get() }
 }
 
 /// What belongs to one CPU. `vectors.s` reads it by offset, before it has a stack.
@@ -118,6 +139,8 @@ pub struct PerCpu {
     pub(super) stopped: AtomicBool,
     /// The CPU's number.
     id: AtomicU32,
+    /// Where the page allocator keeps this CPU's pages: whatever that is to the floor above.
+    page_list: AtomicPtr<()>,
     /// What this CPU has counted, on a line of its own: others read it.
     pub(super) counters: Counters,
 }
@@ -133,6 +156,7 @@ static CPUS: [PerCpu; MAX_CPUS] = [const {
         online: AtomicBool::new(false),
         stopped: AtomicBool::new(false),
         id: AtomicU32::new(0),
+        page_list: AtomicPtr::new(core::ptr::null_mut()),
         counters: Counters::new(),
     }
 }; MAX_CPUS];
@@ -143,6 +167,8 @@ static ONLINE: AtomicUsize = AtomicUsize::new(0);
 /// Installs the boot CPU's block; before it, [`this_cpu`] must not be called and no exception
 /// taken with the kernel's vectors.
 pub fn init_boot_cpu() {
+    // SAFETY: the first thing that the kernel does, on the only CPU.
+    unsafe { *FEATURES.0.get() = Features::read() };
     init(0, image::boot_stack().start());
     set_online();
 }
@@ -250,6 +276,21 @@ fn page_range(start: u64, len: u64) -> PageRange {
 #[must_use]
 pub fn id() -> u32 {
     this_cpu().id()
+}
+
+/// What was last given to [`set_page_list`] for the CPU that this runs on; null before. It is here so
+/// that finding it is one load.
+#[inline(always)]
+#[must_use]
+pub fn page_list() -> *const () {
+    this_cpu().page_list.load(Relaxed)
+}
+
+/// Says where the page allocator keeps the pages of the CPU with the number `cpu`, online or not.
+pub fn set_page_list(cpu: usize, list: *const ()) {
+    if let Some(block) = per_cpu(cpu) {
+        block.page_list.store(list.cast_mut(), Relaxed);
+    }
 }
 
 /// The current task's address, whatever a task is: null before [`set_current_task`].

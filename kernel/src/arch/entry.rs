@@ -207,6 +207,43 @@ impl Entries {
         Self { slots, ..self }.store_each(va, level, new, |_| ())
     }
 
+    /// Stores `leaves` to one after the other, up to an entry that is not empty, and while there are
+    /// any; `va` is what the first entry maps, at `level`. Returns how many were stored.
+    ///
+    /// For the record they are what those of [`store_each`](Self::store_each) are.
+    #[inline(always)]
+    pub fn store_leaves(
+        self,
+        _va: VirtAddr,
+        _level: Level,
+        leaves: impl Iterator<Item = Descriptor>,
+    ) -> usize {
+        let mut stored = 0;
+        // Two slices together are one index to count.
+        for (slot, new) in self.slots.iter().zip(leaves) {
+            let old = Descriptor::from_bits(slot.load(Ordering::Relaxed));
+            if !old.is_none() {
+                break;
+            }
+            {
+                #[cfg(feature = "oracle")]
+                let _masked = super::cpu::mask_interrupts();
+                slot.store(new.bits(), Ordering::Relaxed);
+                #[cfg(feature = "oracle")]
+                super::record::tell_store(
+                    self.entry(stored),
+                    _va + stored as u64 * _level.bytes(),
+                    _level,
+                    old,
+                    new,
+                );
+            }
+            stored += 1;
+        }
+        super::counters::count_stores(stored);
+        stored
+    }
+
     /// Stores to one after the other what `new` makes of what it holds, until that is nothing, and
     /// then tells `after` what it held; `va` is what the first maps, at `level`. Returns how many were
     /// stored.

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     arch::{backtrace, record::span},
-    event, task, warning,
+    event, task, unusual, warning,
 };
 use core::{
     fmt,
@@ -153,12 +153,15 @@ struct Histories {
 impl Histories {
     /// That of a frame, if one is kept.
     fn get(&self, frame: Frame) -> Option<&'static History> {
-        let index = frame.number().checked_sub(self.base)?;
+        // A frame below the base becomes an index beyond all.
+        let index = frame.number().wrapping_sub(self.base);
         self.of.get(index as usize)
     }
 }
 
 static HISTORIES: Once<Histories> = Once::new();
+/// The same, for who comes by all the time; null before.
+static KEPT: AtomicPtr<Histories> = AtomicPtr::new(core::ptr::null_mut());
 static UNMAPS: AtomicBool = AtomicBool::new(false);
 static POISONS: AtomicBool = AtomicBool::new(false);
 
@@ -167,14 +170,18 @@ static POISONS: AtomicBool = AtomicBool::new(false);
 pub fn install(histories: Option<(Frame, &'static [History])>, poison: bool) {
     UNMAPS.store(histories.is_some(), Ordering::Relaxed);
     POISONS.store(poison, Ordering::Relaxed);
-    if UNMAPS.load(Ordering::Relaxed) || poison {
-        page_alloc::install(Hooks { allocated, freed });
-    }
+    let unmaps = histories.is_some();
     if let Some((base, of)) = histories {
-        HISTORIES.call_once(|| Histories {
+        let kept = HISTORIES.call_once(|| Histories {
             base: base.number(),
             of,
         });
+        KEPT.store(core::ptr::from_ref(kept).cast_mut(), Ordering::Relaxed);
+    }
+    match (unmaps, poison) {
+        (true, false) => page_alloc::install(&UNMAPPING),
+        (_, true) => page_alloc::install(&HOOKS),
+        (false, false) => {}
     }
 }
 
@@ -183,7 +190,42 @@ pub fn is_on() -> bool {
     UNMAPS.load(Ordering::Relaxed)
 }
 
+/// A page is about to be handed out.
+fn page_allocated(page: Frame, at: &'static Location<'static>) {
+    // Where it is to be mapped, no more, and nobody watches that, there is a short way.
+    if unusual::anything() {
+        return allocated(Pages::Block(page, 0), at);
+    }
+    remember_one(page, at, |history| &history.allocated);
+    linear_map::set_page_valid(page, true);
+}
+
+/// A page has come back; nobody can get it before this returns.
+fn page_freed(page: Frame, at: &'static Location<'static>) {
+    if unusual::anything() {
+        return freed(Pages::Block(page, 0), at);
+    }
+    remember_one(page, at, |history| &history.freed);
+    linear_map::set_page_valid(page, false);
+}
+
+/// What is called where pages are filled, or stay mapped.
+static HOOKS: Hooks = Hooks {
+    allocated,
+    freed,
+    page_allocated: |page, at| allocated(Pages::Block(page, 0), at),
+    page_freed: |page, at| freed(Pages::Block(page, 0), at),
+};
+
+/// What is called where free pages leave the linear map, no more.
+static UNMAPPING: Hooks = Hooks {
+    page_allocated,
+    page_freed,
+    ..HOOKS
+};
+
 /// Pages are about to be handed out.
+#[inline(never)]
 fn allocated(pages: Pages<'_>, at: &'static Location<'static>) {
     if UNMAPS.load(Ordering::Relaxed) {
         let _span = span("debug_pagealloc_map_pages");
@@ -197,6 +239,7 @@ fn allocated(pages: Pages<'_>, at: &'static Location<'static>) {
 }
 
 /// Pages have come back; nobody can get them before this returns.
+#[inline(never)]
 fn freed(pages: Pages<'_>, at: &'static Location<'static>) {
     if POISONS.load(Ordering::Relaxed) {
         poison(pages);
@@ -259,6 +302,20 @@ fn check_poison(frame: Frame) {
         start + index as u64 * 8,
         Described(frame),
     );
+}
+
+/// Enters an event into the history of a page.
+#[inline(always)]
+fn remember_one(page: Frame, at: &'static Location<'static>, slot: impl Fn(&History) -> &Slot) {
+    // SAFETY: null, or what HISTORIES holds for ever.
+    let kept = unsafe { KEPT.load(Ordering::Relaxed).as_ref() };
+    if let Some(history) = kept.and_then(|histories| histories.get(page)) {
+        slot(history).enter(&Event {
+            at: Some(at),
+            callers: backtrace::callers_of_this(),
+            task: task::current().id,
+        });
+    }
 }
 
 /// Enters an event into the history of each page.

@@ -9,7 +9,7 @@ use super::{
         PageTable, TableMemory,
         walks::{WALKS, Waiting},
     },
-    tlb::{Flush, Removed},
+    tlb::{Flush, Removed, flush_page},
 };
 #[cfg(feature = "oracle")]
 use crate::event;
@@ -23,7 +23,7 @@ use crate::{
     task::lock::SpinLock,
 };
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use vmsa::{Frame, PAGE_SIZE, PTRS_PER_TABLE, PageRange, PhysAddr, VirtAddr};
+use vmsa::{Frame, Level, PAGE_SIZE, PTRS_PER_TABLE, PageRange, PhysAddr, VirtAddr};
 
 /// The address of `pa` in the linear map.
 #[inline]
@@ -189,6 +189,67 @@ pub fn is_page_granular() -> bool {
 /// section here sees to the barriers, whatever section is open around it.
 pub fn set_direct_map_valid(pages: Pages<'_>, valid: bool) {
     set_valid(ranges(pages), pages.count(), valid);
+}
+
+/// As [`set_direct_map_valid`], of one page, where nothing is [unusual](crate::unusual).
+///
+/// A section of one leaf that nobody watches comes to that leaf and its barriers, whatever section is
+/// open around it: so they are issued here, and no section is opened. Where somebody does watch, or what
+/// is deferred is anything but barriers, it is one.
+#[inline(always)]
+pub fn set_page_valid(page: Frame, valid: bool) {
+    let va = virt(page.start());
+    let Some(entry) = leaf_tables::entry(page).filter(|_| !cfg!(feature = "bugs")) else {
+        return set_direct_map_valid(Pages::Block(page, 0), valid);
+    };
+    let old = lazy::load_leaf(entry, va);
+    entry.store(va, Level::L3, old, old.with_valid(valid));
+    if valid {
+        lazy::emit_and_settle();
+    } else {
+        flush_page(va);
+    }
+}
+
+/// Where the leaves of the linear map are.
+///
+/// It is made of pages from bring-up on, or of blocks; its tables are never taken out, so that one
+/// which was found once needs no other walk.
+mod leaf_tables {
+    use super::{Entry, Frame, Ordering, PAGE_SIZE, PhysAddr, kernel, virt};
+    use core::sync::atomic::AtomicU64;
+    use vmsa::PTRS_PER_TABLE;
+
+    /// A table for each 2 MiB of the first 4 GiB of physical addresses, of which the board has up to 3
+    /// GiB of RAM: its address, or 0 where it has not been looked for.
+    static TABLES: [AtomicU64; 2048] = [const { AtomicU64::new(0) }; _];
+
+    /// The bits of a table's address.
+    const TABLE: u64 = (1 << 48) - PAGE_SIZE;
+
+    /// The leaf of a page; `None` where it is none, but a block, and further up.
+    #[inline(always)]
+    pub(super) fn entry(page: Frame) -> Option<Entry> {
+        let number = page.number();
+        let known = TABLES.get((number / PTRS_PER_TABLE as u64) as usize)?;
+        let table = match known.load(Ordering::Relaxed) {
+            0 => find(page, known)?,
+            known => known,
+        };
+        // Masked, so that the compiler sees that it is an address.
+        let entry = number % PTRS_PER_TABLE as u64 * 8;
+        let pa = PhysAddr::new((table & TABLE) | entry)?;
+        // SAFETY: as in `TableMemory::entry`: it is an entry of a table that stays one.
+        Some(unsafe { Entry::new(virt(pa).as_mut_ptr(), pa) })
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn find(page: Frame, known: &AtomicU64) -> Option<u64> {
+        let table = kernel().table_of_leaf(virt(page.start()))?.start().as_u64();
+        known.store(table, Ordering::Relaxed);
+        Some(table)
+    }
 }
 
 /// Makes the pages of `ranges`, `pages` in all and each mapped by a page or known to have been,

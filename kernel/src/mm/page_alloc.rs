@@ -40,10 +40,12 @@ pub use shares::shares;
 pub type BlockList = buddy::BlockList<'static>;
 #[cfg(feature = "oracle")]
 use crate::event;
-use core::{panic::Location, sync::atomic::Ordering::Relaxed};
+use core::{
+    panic::Location,
+    sync::atomic::{AtomicPtr, Ordering::Relaxed},
+};
 use list::{Chain, Runs};
 use map::State;
-use spin::Once;
 use vmsa::Frame;
 
 /// The pages that change hands in one call.
@@ -138,19 +140,30 @@ pub struct Hooks {
     pub allocated: fn(Pages<'_>, &'static Location<'static>),
     /// The pages were given back; nobody can get them yet.
     pub freed: fn(Pages<'_>, &'static Location<'static>),
+    /// As `allocated`, of a single page, which most calls are about.
+    pub page_allocated: fn(Frame, &'static Location<'static>),
+    /// As `freed`, of a single page.
+    pub page_freed: fn(Frame, &'static Location<'static>),
 }
 
-static HOOKS: Once<Hooks> = Once::new();
+/// Null before they are installed.
+static HOOKS: AtomicPtr<Hooks> = AtomicPtr::new(core::ptr::null_mut());
 
-/// Installs the hooks; the first call counts.
-pub fn install(hooks: Hooks) {
-    HOOKS.call_once(|| hooks);
+/// Installs the hooks.
+pub fn install(hooks: &'static Hooks) {
+    HOOKS.store(core::ptr::from_ref(hooks).cast_mut(), Relaxed);
     memory::allow_short_ways(false);
+}
+
+#[inline(always)]
+fn hooks() -> Option<&'static Hooks> {
+    // SAFETY: null, or what `install` was given: never written, and there for ever.
+    unsafe { HOOKS.load(Relaxed).as_ref() }
 }
 
 /// Whether a call for a single page has nothing to do beyond handing it over.
 fn is_plain() -> bool {
-    HOOKS.get().is_none() && !armed()
+    hooks().is_none() && !armed()
 }
 
 /// Free and managed pages.
@@ -205,7 +218,9 @@ fn allocate_page_the_long_way(caller: &'static Location<'static>) -> Result<Fram
     let frame = memory::take_page()?;
     #[cfg(feature = "oracle")]
     tell_allocated(Pages::Block(frame, 0));
-    call_allocated(Pages::Block(frame, 0), caller);
+    if let Some(hooks) = hooks() {
+        (hooks.page_allocated)(frame, caller);
+    }
     Ok(frame)
 }
 
@@ -220,14 +235,14 @@ fn allocate_block(order: u8, caller: &'static Location<'static>) -> Result<Frame
 
 /// Has pages made ready for their user.
 fn call_allocated(pages: Pages<'_>, caller: &'static Location<'static>) {
-    if let Some(hooks) = HOOKS.get() {
+    if let Some(hooks) = hooks() {
         (hooks.allocated)(pages, caller);
     }
 }
 
 /// Has pages put away.
 fn call_freed(pages: Pages<'_>, caller: &'static Location<'static>) {
-    if let Some(hooks) = HOOKS.get() {
+    if let Some(hooks) = hooks() {
         (hooks.freed)(pages, caller);
     }
 }
@@ -328,7 +343,9 @@ fn free_page_the_long_way(
     };
     // From here to its list the page is nobody's: it can't be allocated, and a second free of it is
     // refused.
-    call_freed(Pages::Block(frame, 0), caller);
+    if let Some(hooks) = hooks() {
+        (hooks.page_freed)(frame, caller);
+    }
     #[cfg(feature = "oracle")]
     tell_freed(Pages::Block(frame, 0));
     memory::give_page(index, meta);
@@ -391,17 +408,25 @@ pub fn free_list(list: PageList) {
 #[inline(never)]
 fn free_list_the_long_way(mut list: PageList, caller: &'static Location<'static>) {
     let count = list.count();
-    list.0
-        .retire(memory::map(), |index| report_in_list(index, caller));
-    if list.count() < count {
-        report_lost(count - list.count(), caller);
+    // Before others hear of the pages they are nobody's; where nobody does, they become so on their way
+    // into the free lists.
+    let heard_of = hooks().is_some() || cfg!(feature = "oracle");
+    if heard_of || !memory::is_many(count) {
+        list.0
+            .retire(memory::map(), |index| report_in_list(index, caller));
     }
     if list.count() > 0 {
         call_freed(Pages::List(&list), caller);
     }
     #[cfg(feature = "oracle")]
     tell_freed(Pages::List(&list));
-    memory::give_list(&list.0);
+    let given = memory::give_list(&list.0);
+    if let Some(index) = given.refused {
+        report_in_list(index, caller);
+    }
+    if given.pages < count {
+        report_lost(count - given.pages, caller);
+    }
 }
 
 /// Reports a page of a list that is not in use.

@@ -608,6 +608,11 @@ impl<M: TableMemory> PageTable<M> {
         Ok(())
     }
 
+    /// The table of the leaf for `va`; `None` where there is none.
+    pub fn table_of_leaf(&self, va: VirtAddr) -> Option<Frame> {
+        self.linked_leaf_table(va)
+    }
+
     /// The table of the leaf for `va`, if there is one.
     #[inline(always)]
     fn leaf_table(&self, va: VirtAddr) -> Result<Option<Frame>, Error> {

@@ -9,7 +9,7 @@ use crate::{
     bug::{Bug, planted},
 };
 use vmsa::{
-    Level, PageRange,
+    Level, PageRange, VirtAddr,
     tlbi::{MAX_TLBI_RANGE_PAGES, Operand, Operation, RangeOperand, cover},
 };
 
@@ -107,6 +107,26 @@ impl Sequence {
         // ISB: Allowed without FEAT_ETS2; instruction fetch needs it with FEAT_ETS2 too).
         barrier::isb();
     }
+}
+
+/// The whole sequence for one page whose leaf has changed: what [`Sequence`] comes to, without asking
+/// how many pages there are.
+#[inline(always)]
+pub(super) fn of_one_leaf(page: VirtAddr) {
+    if cfg!(feature = "bugs") {
+        // Most of the bugs of a sequence are planted there.
+        let mut sequence = Sequence::begin(1);
+        if let Some(range) = PageRange::new(page, 1) {
+            sequence.add(range, Removed::Leaves);
+        }
+        return sequence.finish();
+    }
+    let hint = cpu::features().ttl.then_some(Level::L3);
+    // Each as in `begin`, `add` and `finish`, where it is said why.
+    barrier::dsb_ishst();
+    tlbi::issue(Operation::Vaale1is(Operand::new(page, 0, hint)));
+    barrier::dsb_ish();
+    barrier::isb();
 }
 
 /// All pages of `range`, which has two or more, but the last: for a planted bug.

@@ -196,7 +196,7 @@ struct Aliases {
 impl Aliases {
     /// So many runs are noted; where there are more, the leaves are read again. On fresh memory there
     /// is one.
-    const MOST: usize = 8;
+    const MOST: usize = 4;
 
     fn new() -> Self {
         Self {

@@ -5,8 +5,11 @@
 //! the end of the lazy section.
 
 pub use super::sequence::Removed;
-use super::{lazy, sequence::Sequence};
-use vmsa::PageRange;
+use super::{
+    lazy,
+    sequence::{self, Sequence},
+};
+use vmsa::{PageRange, VirtAddr};
 
 /// A TLB flush under way; it is complete when [`finish`](Self::finish) returns.
 #[derive(Debug)]
@@ -33,6 +36,14 @@ impl Flush {
         // (facts on litmus: earlier deferred new mapping + later TLBI sequence).
         lazy::settle();
     }
+}
+
+/// Flushes one page whose leaf has changed, at once: as [`Flush`] does.
+#[inline(always)]
+pub fn flush_page(page: VirtAddr) {
+    lazy::drain();
+    sequence::of_one_leaf(page);
+    lazy::settle();
 }
 
 /// Flushes one range: `flush_tlb_kernel_range`. In a lazy section under the backend `tlbi` it is put

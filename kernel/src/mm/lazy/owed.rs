@@ -36,6 +36,7 @@ pub(super) fn owe_barriers() {
 }
 
 /// `DSB ISHST; ISB`: makes every entry stored before usable on this CPU.
+#[inline]
 pub(super) fn emit_barriers() {
     // The store must be complete before a walk can be sure to see it (`1-I2V-ISB`, without the DSB:
     // Allowed) ...
@@ -47,6 +48,13 @@ pub(super) fn emit_barriers() {
     if !planted(Bug::NoIsb) {
         barrier::isb();
     }
+}
+
+/// The barriers, at once, and they are enough for what was owed before.
+#[inline(always)]
+pub fn emit_and_settle() {
+    emit_barriers();
+    settle();
 }
 
 /// A TLB flush has just ended with its DSB ISH and ISB: they are barriers enough for what was owed

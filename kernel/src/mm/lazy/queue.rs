@@ -39,7 +39,8 @@ pub fn drain() {
 /// As [`drain`], for who knows which task that is.
 #[inline]
 pub(super) fn drain_of(task: &Task) {
-    if task.section_lock.on_cpu.get() || !task.deferred.stores.is_empty() {
+    // Set with either of the two that are meant: a store that waits, here or on the CPU.
+    if task.deferred.more.get() {
         drain_what_waits(task);
     }
 }

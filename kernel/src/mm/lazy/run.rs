@@ -33,23 +33,24 @@ use vmsa::{Attributes, Descriptor, Frame, Level, PAGE_SIZE, VirtAddr};
 /// Whoever implements it vouches for that.
 pub trait KnownFrames: Iterator<Item = Frame> + Clone {
     /// Has the leaves of a run, the first of which is that of `va`, map the next frames, until one is not
-    /// empty or there are no more frames; how many do. For those who know more of their frames than
-    /// the next one.
+    /// empty or there are no more frames; how many do. Frames that were passed without that are lost
+    /// where it is an error to come to such a leaf.
+    fn store(&mut self, entries: Entries, va: VirtAddr, attributes: Attributes) -> usize;
+}
+
+impl KnownFrames for Copied<slice::Iter<'_, Frame>> {
     #[inline]
-    fn store(&mut self, entries: Entries, va: VirtAddr, attributes: Attributes) -> usize
-    where
-        Self: Sized,
-    {
-        // A copy, which is known to nobody else, can be kept in registers.
-        let mut rest = self.clone();
-        let new = |old| next_page(old, &mut rest, attributes);
-        let stored = entries.store_each(va, Level::L3, new, |_| ());
-        *self = rest;
+    fn store(&mut self, entries: Entries, va: VirtAddr, attributes: Attributes) -> usize {
+        let leaves = self
+            .clone()
+            .map(|frame| Descriptor::page(frame, attributes));
+        let stored = entries.store_leaves(va, Level::L3, leaves);
+        if let Some(others) = stored.checked_sub(1) {
+            self.nth(others);
+        }
         stored
     }
 }
-
-impl KnownFrames for Copied<slice::Iter<'_, Frame>> {}
 
 /// What is to become of leaves: bits to clear, and then bits to set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

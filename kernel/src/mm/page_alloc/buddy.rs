@@ -193,36 +193,41 @@ impl<'a> Buddy<'a> {
     pub(super) fn release_page(&mut self, index: usize, meta: &PageMeta) {
         self.free += 1;
         // Nothing to merge, in fragmented memory mostly.
-        if self.free_buddy(index, 0).is_none() {
+        if self.map.free_buddy(index, 0).is_none() {
             self.link(index, meta, 0);
         } else {
             self.insert(index, 0);
         }
     }
 
-    /// Makes the pages that come next in `runs` available, which are in no list, up to `most` of them,
-    /// up to the last run, and up to a run of more than one: in fragmented memory every run is one.
-    pub(super) fn release_singles(&mut self, runs: &mut Runs<'a>, most: u32) {
+    /// Makes the pages that come next in `runs` available, which are in no list and in the state
+    /// `from`, up to `most` of them, up to the last run, and up to a run of more than one: in fragmented
+    /// memory every run is one. How many they were; it ends before a page that is in another state.
+    pub(super) fn release_singles(&mut self, runs: &mut Runs<'a>, most: u32, from: State) -> u32 {
         // In locals of its own, all that the loop needs is kept in registers.
         let mut left = runs.clone();
+        let map = self.map;
         // The first and the last of those that are to be put into the list together: in the order of
         // the chain, so that the links of all but the last are there already.
         let mut first = NONE;
         let mut last: Option<(usize, &PageMeta)> = None;
-        let mut free = self.free;
-        for _ in 0..most {
+        let mut done = 0;
+        while done < most {
             let Some((index, meta)) = left.step_single() else {
                 break;
             };
-            free += 1;
-            if self.free_buddy(index, 0).is_some() {
+            if !meta.change(from, State::Free, 0) {
+                left.go_back(index);
+                break;
+            }
+            done += 1;
+            if map.free_buddy(index, 0).is_some() {
                 // A block to merge with, which may be one of those that were passed.
                 self.splice(first, last);
                 (first, last) = (NONE, None);
                 self.insert(index, 0);
                 continue;
             }
-            meta.set(State::Free, 0);
             match last {
                 None => first = index as u32,
                 Some((before, _)) => meta.previous.store(before as u32, Relaxed),
@@ -230,8 +235,9 @@ impl<'a> Buddy<'a> {
             last = Some((index, meta));
         }
         self.splice(first, last);
-        self.free = free;
+        self.free += u64::from(done);
         *runs = left;
+        done
     }
 
     /// Puts free single pages, chained both ways, at the head of their list.
@@ -262,20 +268,10 @@ impl<'a> Buddy<'a> {
         }
     }
 
-    /// The buddy of a block, if it is free and whole.
-    #[inline(always)]
-    fn free_buddy(&self, index: usize, order: u8) -> Option<usize> {
-        // A buddy below the base becomes an index beyond all.
-        let buddy = (self.map.base + index as u64) ^ (1 << order);
-        let other = buddy.wrapping_sub(self.map.base) as usize;
-        let meta = self.map.meta.get(other)?;
-        meta.is(State::Free, order).then_some(other)
-    }
-
     /// Inserts a free block, merged with its buddy for as long as that is free and whole.
     fn insert(&mut self, mut index: usize, mut order: u8) {
         while order < MAX_ORDER
-            && let Some(other) = self.free_buddy(index, order)
+            && let Some(other) = self.map.free_buddy(index, order)
         {
             self.unlink(other, order);
             self.map.meta[other].set(State::Body, 0);

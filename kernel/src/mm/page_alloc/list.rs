@@ -52,6 +52,16 @@ impl Chain {
         }
     }
 
+    /// What its pages are.
+    #[inline(always)]
+    pub(super) fn state(&self) -> State {
+        if self.count & IN_USE == 0 {
+            State::Retired
+        } else {
+            State::Allocated
+        }
+    }
+
     /// The only page, if there is one that is in use.
     #[inline(always)]
     pub(super) fn single(&self) -> Option<usize> {
@@ -136,13 +146,22 @@ impl Chain {
         }
         self.count -= IN_USE;
         let mut runs = self.runs(map);
-        while let Some(start) = runs.first() {
-            // Its link is read after that: in a page of ours it is what we wrote.
-            let ours = map.retire_all(start, start + 1) > start;
-            let Some((_, end)) = ours.then(|| runs.step()).flatten() else {
+        loop {
+            // Single pages first, without the ends of runs; what each says of the next is read when it
+            // is known to be ours.
+            let meta = map.meta.get(runs.next as usize);
+            if meta.is_none() && runs.next == NONE {
+                return;
+            }
+            if !meta.is_some_and(|meta| meta.change(State::Allocated, State::Retired, 0)) {
                 return self.retire_in_pieces(map, refused);
-            };
-            if end > start + 1 && map.retire_all(start + 1, end) < end {
+            }
+            if runs.step_single().is_some() {
+                continue;
+            }
+            if let Some((start, end)) = runs.step()
+                && map.change_all(start + 1, end, State::Allocated, State::Retired) < end
+            {
                 return self.retire_in_pieces(map, refused);
             }
         }
@@ -253,6 +272,12 @@ impl<'a> Runs<'a> {
             }
         };
         Some((start as usize, end as usize))
+    }
+
+    /// Takes back the [step](Self::step_single) over the single page `index`, which was the last.
+    #[inline(always)]
+    pub(super) fn go_back(&mut self, index: usize) {
+        self.next = index as u32;
     }
 
     /// Whether the next run is a single page, and not the last.

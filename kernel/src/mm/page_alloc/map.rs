@@ -140,6 +140,16 @@ impl<'a> Map<'a> {
         Frame::from_number(number).expect("a physical address has 48 bits")
     }
 
+    /// The buddy of a block, if it is free and whole.
+    #[inline(always)]
+    pub(super) fn free_buddy(self, index: usize, order: u8) -> Option<usize> {
+        // A buddy below the base becomes an index beyond all.
+        let buddy = (self.base + index as u64) ^ (1 << order);
+        let other = buddy.wrapping_sub(self.base) as usize;
+        let meta = self.meta.get(other)?;
+        meta.is(State::Free, order).then_some(other)
+    }
+
     /// Makes `state` the state of each of the pages `start..end`, each a block of its own.
     #[inline(always)]
     pub(super) fn set_all(self, start: usize, end: usize, state: State) {
@@ -152,13 +162,14 @@ impl<'a> Map<'a> {
         rest.iter().for_each(|meta| meta.set(state, 0));
     }
 
-    /// Takes each of the pages `start..end` out of use, as [`retire`](Self::retire) does, up to one
-    /// that is not in use, or no page: the index of that one, or else `end`.
+    /// Puts each of the pages `start..end`, each a block of its own, from one state into another, up
+    /// to one that is not in the first, or no page: the index of that one, or else `end`.
     #[inline(always)]
-    pub(super) fn retire_all(self, start: usize, end: usize) -> usize {
+    pub(super) fn change_all(self, start: usize, end: usize, from: State, to: State) -> usize {
+        // Of none, all are.
         let pages = self.meta.get(start..end).unwrap_or_default();
-        let retire = |meta: &&PageMeta| meta.change(State::Allocated, State::Retired, 0);
-        start + pages.iter().take_while(retire).count()
+        let change = |meta: &&PageMeta| meta.change(from, to, 0);
+        start + pages.iter().take_while(change).count()
     }
 
     /// The index of a page that is in use, each on its own.

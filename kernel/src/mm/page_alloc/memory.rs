@@ -20,34 +20,37 @@ use super::{
 use crate::{arch::cpu, task::lock::IrqLock};
 use core::{
     cell::UnsafeCell,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
 };
 use vmsa::Frame;
 
-/// On a line of its own: a CPU writes to its list all the time.
+/// What the calls of one CPU for single pages work on. On a line of its own: a CPU writes to it all
+/// the time.
 #[repr(align(64))]
-struct Line(IrqLock<Mine>);
+struct Line {
+    lock: IrqLock<Mine>,
+    /// Whether a call has more to do than to hand a page over. It is the same for all CPUs; here it is
+    /// next to what a call reads in any case.
+    more: AtomicBool,
+}
 
-/// What the calls of one CPU for single pages work on.
+/// What the lock is for.
 struct Mine {
-    /// What the short ways know of the pages: nothing where a call has more to do than to hand a
-    /// page over. So the bounds check of an index, which has to be made, tells them that too; and
-    /// the list, its lock and this are on one line, whose address is made once (20 instructions
-    /// less a pair than with a flag and the map at places of their own).
-    short: Map<'static>,
+    /// What is known of the pages: next to the list, for the same reason.
+    map: Map<'static>,
     list: CpuList,
 }
 
 const NO_MAP: Map<'static> = Map { meta: &[], base: 0 };
 
-// In a section of its own, or the compiler would address it by way of a neighbour: 2 instructions a
-// pair.
-#[cfg_attr(target_os = "none", unsafe(link_section = ".data.page_lists"))]
 static LISTS: [Line; cpu::MAX_CPUS] = [const {
-    Line(IrqLock::new(Mine {
-        short: NO_MAP,
-        list: CpuList::EMPTY,
-    }))
+    Line {
+        lock: IrqLock::new(Mine {
+            map: NO_MAP,
+            list: CpuList::EMPTY,
+        }),
+        more: AtomicBool::new(false),
+    }
 }; cpu::MAX_CPUS];
 const _: () = assert!(size_of::<Line>() == 64);
 static BUDDY: IrqLock<Buddy<'static>> = IrqLock::new(Buddy::EMPTY);
@@ -78,7 +81,11 @@ pub unsafe fn open(buddy: Buddy<'static>) {
     unsafe { *MAP.0.get() = buddy.map() };
     MANAGED.store(buddy.managed_pages(), Relaxed);
     *BUDDY.lock() = buddy;
-    allow_short_ways(true);
+    for (_number, line) in LISTS.iter().enumerate() {
+        line.lock.lock().map = map();
+        #[cfg(target_os = "none")]
+        cpu::set_page_list(_number, (&raw const *line).cast());
+    }
 }
 
 /// What is known of the pages; nothing of any before [`open`].
@@ -92,7 +99,7 @@ pub fn map() -> Map<'static> {
 /// [`give_page_at_once`], or none of them.
 pub fn allow_short_ways(allowed: bool) {
     for line in &LISTS {
-        line.0.lock().short = if allowed { map() } else { NO_MAP };
+        line.more.store(!allowed, Relaxed);
     }
 }
 
@@ -109,16 +116,24 @@ pub fn managed() -> u64 {
 
 /// The list of the CPU that this runs on.
 #[inline(always)]
-fn mine() -> &'static IrqLock<Mine> {
-    // Masked, so that the compiler sees that it is in bounds: there is no panic in the hot path.
-    &LISTS[cpu::id() as usize % cpu::MAX_CPUS].0
+fn mine() -> &'static Line {
+    #[cfg(target_os = "none")]
+    {
+        // SAFETY: null, or what `open` said: a line.
+        let line = unsafe { cpu::page_list().cast::<Line>().as_ref() };
+        if let Some(line) = line {
+            return line;
+        }
+    }
+    // Masked, so that the compiler sees that it is in bounds.
+    &LISTS[cpu::id() as usize % cpu::MAX_CPUS]
 }
 
 /// Calls `with` on all lists and the buddy system, which nobody else can use meanwhile.
 fn everything<R>(with: impl FnOnce(&mut [&mut CpuList], &mut Buddy<'static>) -> R) -> R {
     // The guards give back the mask that they found, in any order: it has to be the same for all.
     let _masked = cpu::mask_interrupts();
-    let mut guards = LISTS.each_ref().map(|line| line.0.lock());
+    let mut guards = LISTS.each_ref().map(|line| line.lock.lock());
     let mut lists = guards.each_mut().map(|guard| &mut guard.list);
     with(&mut lists, &mut BUDDY.lock())
 }
@@ -160,8 +175,12 @@ pub fn drain() {
 /// ends with, keeps nothing on the stack (8 instructions a pair).
 #[inline(always)]
 pub fn take_page_at_once() -> Option<(usize, Frame)> {
-    let mut mine = mine().try_lock()?;
-    let map = mine.short;
+    let line = mine();
+    if line.more.load(Relaxed) {
+        return None;
+    }
+    let mut mine = line.lock.try_lock()?;
+    let map = mine.map;
     let index = mine.list.pop(map)?;
     Some((index, map.frame(index)))
 }
@@ -169,10 +188,14 @@ pub fn take_page_at_once() -> Option<(usize, Frame)> {
 /// Gives back an allocated page, if there is nothing to it, as above. If not, nothing has changed.
 #[inline(always)]
 pub fn give_page_at_once(frame: Frame) -> bool {
-    let Some(mut mine) = mine().try_lock() else {
+    let line = mine();
+    if line.more.load(Relaxed) {
+        return false;
+    }
+    let Some(mut mine) = line.lock.try_lock() else {
         return false;
     };
-    let map = mine.short;
+    let map = mine.map;
     let Some(index) = map.index(frame) else {
         return false;
     };
@@ -188,10 +211,14 @@ pub fn give_page_at_once(frame: Frame) -> bool {
 /// As [`give_page_at_once`], by the index of the page.
 #[inline(always)]
 pub fn give_index_at_once(index: usize) -> bool {
-    let Some(mut mine) = mine().try_lock() else {
+    let line = mine();
+    if line.more.load(Relaxed) {
+        return false;
+    }
+    let Some(mut mine) = line.lock.try_lock() else {
         return false;
     };
-    let map = mine.short;
+    let map = mine.map;
     let Some(meta) = map.meta.get(index) else {
         return false;
     };
@@ -205,13 +232,12 @@ pub fn give_index_at_once(index: usize) -> bool {
 
 /// Takes a single page.
 pub fn take_page() -> Result<Frame, OutOfMemory> {
-    let map = map();
-    // A statement of its own: the lock is free behind it.
-    let listed = mine().lock().list.pop(map);
-    match listed {
-        Some(index) => Ok(map.frame(index)),
-        None => take_page_slow(),
-    }
+    let listed = {
+        let mut mine = mine().lock.lock();
+        let map = mine.map;
+        mine.list.pop(map).map(|index| map.frame(index))
+    };
+    listed.map_or_else(take_page_slow, Ok)
 }
 
 #[cold]
@@ -219,7 +245,7 @@ pub fn take_page() -> Result<Frame, OutOfMemory> {
 fn take_page_slow() -> Result<Frame, OutOfMemory> {
     let map = map();
     let refilled = {
-        let list = &mut mine().lock().list;
+        let list = &mut mine().lock.lock().list;
         list.refill(map, || BUDDY.lock());
         list.pop(map)
     };
@@ -232,7 +258,7 @@ fn take_page_slow() -> Result<Frame, OutOfMemory> {
 /// Takes in a retired page.
 #[inline]
 pub fn give_page(index: usize, meta: &PageMeta) {
-    let full = !mine().lock().list.push(index, meta);
+    let full = !mine().lock.lock().list.push(index, meta);
     if full {
         give_page_slow(index, meta);
     }
@@ -241,7 +267,7 @@ pub fn give_page(index: usize, meta: &PageMeta) {
 #[cold]
 #[inline(never)]
 fn give_page_slow(index: usize, meta: &PageMeta) {
-    let list = &mut mine().lock().list;
+    let list = &mut mine().lock.lock().list;
     // Another task, or a handler, may have made room meanwhile.
     if !list.push(index, meta) {
         list.make_room(map(), || BUDDY.lock());
@@ -270,7 +296,7 @@ pub fn take_list(count: u64) -> Result<Chain, OutOfMemory> {
     }
     if pages.count() < count {
         take_many(count - pages.count(), &mut pages)
-            .inspect_err(|OutOfMemory| give_many(map, &pages))?;
+            .inspect_err(|OutOfMemory| _ = give_many(map, &pages))?;
     }
     Ok(pages)
 }
@@ -281,7 +307,7 @@ const FEW: u64 = 4;
 
 /// Takes as many of `count` pages as the CPU's list has.
 fn take_few(map: Map<'static>, count: u64, pages: &mut Chain) {
-    let mut mine = mine().lock();
+    let mut mine = mine().lock.lock();
     while pages.count() < count
         && let Some(index) = mine.list.pop(map)
     {
@@ -307,31 +333,76 @@ fn take_many(count: u64, pages: &mut Chain) -> Result<(), OutOfMemory> {
     Ok(())
 }
 
-/// Takes in pages that are nobody's.
+/// What became of the pages of a list.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Given {
+    /// How many were given back.
+    pub pages: u64,
+    /// The first that was not: it had been freed by itself.
+    pub refused: Option<usize>,
+}
+
+/// Takes in pages: those of a list that was [retired](Chain::retire), or, if they are
+/// [many](is_many), such as are in use still.
 #[inline]
-pub fn give_list(pages: &Chain) {
+pub fn give_list(pages: &Chain) -> Given {
     let map = map();
-    if pages.count() > FEW {
+    if is_many(pages.count()) {
         return give_many(map, pages);
     }
     for (start, end) in pages.runs(map).indices() {
         (start..end).for_each(|index| give_page(index, &map.meta[index]));
     }
+    Given {
+        pages: pages.count(),
+        refused: None,
+    }
+}
+
+/// Whether the pages of a list are taken in together.
+#[inline]
+pub fn is_many(pages: u64) -> bool {
+    pages > FEW
 }
 
 /// Gives pages to the buddy system. Runs of adjacent frames become blocks at once.
-fn give_many(map: Map<'static>, pages: &Chain) {
+///
+/// Pages that are in use are taken out of use on the way: a pass over them less. What one says that
+/// was freed meanwhile is anything: where it is the first of a run, the rest can't be found, and
+/// nobody frees it.
+fn give_many(map: Map<'static>, pages: &Chain) -> Given {
+    let from = pages.state();
     let mut runs = pages.runs(map);
-    while runs.comes_single() {
-        BUDDY.lock().release_singles(&mut runs, SINGLES);
-    }
-    // What comes next is read first: this run's metadata is the buddy system's from here on.
-    while let Some((start, end)) = runs.step() {
-        // They are nobody's: no lock is needed.
-        map.set_all(start, end, State::Body);
-        BUDDY.lock().release_range(start, end);
-        while runs.comes_single() {
-            BUDDY.lock().release_singles(&mut runs, SINGLES);
+    let mut given = Given::default();
+    while let Some(first) = runs.first() {
+        if runs.comes_single() {
+            match BUDDY.lock().release_singles(&mut runs, SINGLES, from) {
+                0 => given.refused = given.refused.or(Some(first)),
+                some => {
+                    given.pages += u64::from(some);
+                    continue;
+                }
+            }
+            break;
+        }
+        let is_ours = map.meta.get(first).is_some_and(|meta| meta.is(from, 0));
+        // What comes next is read first: this run's metadata is the buddy system's from here on.
+        let Some((start, end)) = runs.step().filter(|_| is_ours) else {
+            given.refused = given.refused.or(Some(first));
+            break;
+        };
+        let mut at = start;
+        while at < end {
+            let done = map.change_all(at, end, from, State::Body);
+            if done > at {
+                BUDDY.lock().release_range(at, done);
+                given.pages += (done - at) as u64;
+            }
+            if done < end {
+                given.refused = given.refused.or(Some(done));
+            }
+            at = done + 1;
         }
     }
+    given
 }

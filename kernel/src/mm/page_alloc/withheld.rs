@@ -20,6 +20,7 @@ pub fn withhold(count: u64) -> Result<Withheld, OutOfMemory> {
 
 impl Drop for Withheld {
     fn drop(&mut self) {
+        self.0.retire(memory::map(), |_| ());
         memory::give_list(&self.0);
     }
 }

@@ -23,11 +23,9 @@ impl KnownFrames for page_alloc::Frames<'_> {
             let now = if self.comes_single() {
                 // A copy, which is known to nobody else, can be kept in registers.
                 let mut rest = self.clone();
-                let new = |old: Descriptor| match old.is_none() {
-                    true => Some(Descriptor::page(rest.next_single()?, attributes)),
-                    false => None,
-                };
-                let now = left.store_each(at, Level::L3, new, |_| ());
+                let singles = core::iter::from_fn(|| rest.next_single());
+                let leaves = singles.map(|frame| Descriptor::page(frame, attributes));
+                let now = left.store_leaves(at, Level::L3, leaves);
                 *self = rest;
                 now
             } else if let Some((first, count)) = self.next_run(left.count()) {

@@ -22,9 +22,10 @@ impl<'a> Buddy<'a> {
         let mut runs = list.runs(self.map);
         while runs.first().is_some() {
             // As the allocator does it, with fewer pages at a time.
-            self.release_singles(&mut runs, 3);
+            self.release_singles(&mut runs, 3, list.state());
             if let Some((start, end)) = runs.step() {
-                self.map.set_all(start, end, State::Body);
+                let done = self.map.change_all(start, end, list.state(), State::Body);
+                assert_eq!(done, end);
                 self.release_range(start, end);
             }
         }
