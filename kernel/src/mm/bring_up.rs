@@ -308,10 +308,10 @@ fn open(
     free: impl Iterator<Item = Range<u64>>,
 ) -> Result<(), Error> {
     let meta = virt(at.start()).as_mut_ptr::<PageMeta>();
-    // SAFETY: the frames from `at` on are kept for this, are mapped, and nobody else knows of them;
-    // all zeroes is a valid PageMeta, PageMeta::RESERVED.
+    // SAFETY: the `meta_pages` frames from `at` on are kept for this, are mapped as Normal memory, and
+    // nobody else knows of them; all zeroes is a valid PageMeta, PageMeta::RESERVED.
     let meta = unsafe {
-        meta.write_bytes(0, pages as usize);
+        zero(meta.cast(), (meta_pages * PAGE_SIZE) as usize);
         core::slice::from_raw_parts(meta, pages as usize)
     };
     let mut buddy = Buddy::new(lowest, meta);
