@@ -34,6 +34,13 @@ pub fn set(reason: Reason, holds: bool) {
     }
 }
 
+/// Whether this reason holds.
+#[cfg(test)]
+#[must_use]
+pub fn holds(reason: Reason) -> bool {
+    REASONS.load(Relaxed) & reason as u8 != 0
+}
+
 /// Whether there is any.
 #[inline(always)]
 #[must_use]

@@ -216,4 +216,30 @@ mod tests {
         set(Model::TwoCounters, Backend::Barriers);
         set_lock(PageTableLock::None);
     }
+
+    #[test]
+    fn whatever_is_not_the_default_is_unusual() {
+        let _machine = crate::mm::host_tests::Machine::take();
+        for model in Model::ALL {
+            for backend in Backend::ALL {
+                for lock in PageTableLock::ALL {
+                    set(model, backend);
+                    set_lock(lock);
+                    let takes = backend.is_per_cpu() || lock != PageTableLock::None;
+                    let sections = takes || model != Model::TwoCounters;
+                    assert_eq!(unusual::holds(Reason::Sections), sections);
+                    assert_eq!(
+                        unusual::holds(Reason::Backend),
+                        backend != Backend::Barriers
+                    );
+                }
+            }
+        }
+        set(Model::TwoCounters, Backend::Barriers);
+        set_lock(PageTableLock::None);
+        count_on_ets2(true);
+        assert!(unusual::holds(Reason::Backend));
+        count_on_ets2(false);
+        assert!(!unusual::holds(Reason::Backend) && !unusual::holds(Reason::Sections));
+    }
 }

@@ -104,6 +104,22 @@ kernel_test! { "page_alloc", a_page_of_a_list_is_freed_once, {
     Ok(())
 } }
 
+kernel_test! { "page_alloc", a_page_that_was_freed_behind_a_list_is_reported_and_left_out, {
+    make_room()?;
+    let before = stats();
+    let list = must!(allocate_list(64));
+    let frames: Vec<Frame> = list.iter().collect();
+    // One within a run: it leads to no other.
+    let page = (1..64).find(|n| frames[*n] == behind(frames[n - 1], 1));
+    let page = frames[must!(page.ok_or("no two pages adjoin"))];
+    must!(free(page, 0));
+    let (messages, ()) = logged(|| free_list(list));
+    check!(messages.contains(&format!("BUG: bad free of page {:#x}", page.number())));
+    check!(messages.contains("BUG: 1 pages of a list"));
+    check_eq!(stats(), before);
+    Ok(())
+} }
+
 kernel_test! { "page_alloc", blocks_are_aligned_to_their_size, {
     let before = stats();
     for order in 0..=MAX_ORDER {
