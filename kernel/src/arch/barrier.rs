@@ -5,7 +5,7 @@
 //! B2.3.12 (ISB).
 
 use super::record::emit;
-use crate::trace::{Barrier, Kind};
+use crate::trace::{self, Barrier, Kind};
 
 #[cfg(target_os = "none")]
 use aarch64_cpu::asm::barrier as instruction;
@@ -18,6 +18,28 @@ pub fn dsb_ishst() {
     #[cfg(target_os = "none")]
     instruction::dsb(instruction::ISHST);
     emit(|| Kind::Barrier(Barrier::DsbIshst));
+}
+
+/// `DSB ISHST; ISB`, one right behind the other: what makes new leaves usable. Whether somebody records
+/// is asked once for both.
+#[inline(always)]
+pub fn dsb_ishst_and_isb() {
+    if cfg!(any(feature = "oracle", not(target_os = "none"))) || trace::recording() {
+        return both_told();
+    }
+    #[cfg(target_os = "none")]
+    instruction::dsb(instruction::ISHST);
+    super::counters::count(&Kind::Barrier(Barrier::DsbIshst));
+    #[cfg(target_os = "none")]
+    instruction::isb(instruction::SY);
+    super::counters::count(&Kind::Barrier(Barrier::Isb));
+}
+
+#[cold]
+#[inline(never)]
+fn both_told() {
+    dsb_ishst();
+    isb();
 }
 
 /// `DSB ISH`: returns when the accesses and the TLBIs that this CPU issued before it are complete

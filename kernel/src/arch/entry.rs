@@ -8,7 +8,7 @@
 use super::host::Word;
 use super::record::emit_store;
 use core::sync::atomic::{AtomicU64, Ordering};
-use vmsa::{Descriptor, Level, PhysAddr, VirtAddr};
+use vmsa::{Attributes, Descriptor, Frame, Level, PhysAddr, VirtAddr};
 
 #[cfg(target_os = "none")]
 type Word = &'static AtomicU64;
@@ -291,6 +291,61 @@ impl Entries {
         let stored = self.slots.len() - slots.len() - refused;
         super::counters::count_stores(stored);
         stored
+    }
+
+    /// Stores leaves with these attributes that map `frames`, one after the other, up to an entry that is
+    /// not empty; `va` is what the first entry maps, at level 3. Returns how many were stored.
+    ///
+    /// For the record they are what those of [`store_each`](Self::store_each) are. Four at a time, as
+    /// long as four are empty.
+    #[inline(always)]
+    pub fn store_frames(self, va: VirtAddr, frames: &[Frame], attributes: Attributes) -> usize {
+        let mut stored = 0;
+        // The oracle is told of each by itself.
+        if cfg!(not(feature = "oracle")) {
+            let fours = self.slots.as_chunks::<4>().0;
+            for (slots, frames) in fours.iter().zip(frames.as_chunks::<4>().0) {
+                let held = |all, slot: &AtomicU64| all | slot.load(Ordering::Relaxed);
+                if slots.iter().fold(0, held) != 0 {
+                    break;
+                }
+                for (slot, frame) in slots.iter().zip(frames) {
+                    let leaf = Descriptor::page(*frame, attributes);
+                    slot.store(leaf.bits(), Ordering::Relaxed);
+                }
+                stored += 4;
+            }
+            super::counters::count_stores(stored);
+        }
+        if stored == self.slots.len() {
+            return stored;
+        }
+        let mut rest = frames[stored.min(frames.len())..].iter();
+        let new = |old: Descriptor| match old.is_none() {
+            true => rest
+                .next()
+                .map(|frame| Descriptor::page(*frame, attributes)),
+            false => None,
+        };
+        let at = va + stored as u64 * Level::L3.bytes();
+        stored + self.from(stored).store_each(at, Level::L3, new, |_| ())
+    }
+
+    /// Clears them, whatever they hold; `va` is what the first maps, at `level`.
+    ///
+    /// For the record they are what those of [`store_each`](Self::store_each) are.
+    #[inline(always)]
+    pub fn clear_all(self, _va: VirtAddr, _level: Level) {
+        #[cfg(feature = "oracle")]
+        self.store_each(_va, _level, |_| Some(Descriptor::INVALID), |_| ());
+        #[cfg(not(feature = "oracle"))]
+        {
+            let clear = |slot: &AtomicU64| slot.store(0, Ordering::Relaxed);
+            let (fours, rest) = self.slots.as_chunks::<4>();
+            fours.iter().for_each(|four| four.iter().for_each(clear));
+            rest.iter().for_each(clear);
+            super::counters::count_stores(self.slots.len());
+        }
     }
 
     /// Clears them, and has what each held go through `fold`; `va` is what the first maps, at `level`.

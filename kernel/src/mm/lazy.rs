@@ -52,7 +52,8 @@ pub use percpu::on_switch;
 pub use queue::drain;
 use queue::drain_of;
 pub use run::{
-    Edit, KnownFrames, clear_run, clear_run_folded, edit_run, map_adjacent_run, map_run,
+    Edit, KnownFrames, clear_run, clear_run_folded, clear_run_unseen, edit_run, map_adjacent_run,
+    map_frames_run, map_run,
 };
 pub use store::{load_leaf, store_block, store_leaf, take_leaf};
 

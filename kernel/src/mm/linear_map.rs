@@ -107,6 +107,32 @@ impl TableMemory for Linear {
         zero_page(page);
     }
 
+    // The oracle is told of each link that a walk goes by: it has them walked.
+    #[cfg(not(feature = "oracle"))]
+    #[inline(always)]
+    fn remembered(&self, va: VirtAddr) -> Option<Frame> {
+        // What follows has its address from this load: as for a link (`PageTable::next_table`).
+        let word = LEAF_TABLES[slot_of(va)].load(Ordering::Relaxed);
+        (word >> FRAME_BITS == key_of(va)).then(|| Frame::containing(in_word(word)))
+    }
+
+    #[cfg(not(feature = "oracle"))]
+    fn remember(&self, va: VirtAddr, table: Frame) {
+        // Release: whoever reads it finds the links made that this CPU has made or read.
+        let word = key_of(va) << FRAME_BITS | table.number();
+        LEAF_TABLES[slot_of(va)].store(word, Ordering::Release);
+    }
+
+    #[cfg(not(feature = "oracle"))]
+    fn forget(&self, va: VirtAddr) {
+        let slot = &LEAF_TABLES[slot_of(va)];
+        let word = slot.load(Ordering::Relaxed);
+        if word >> FRAME_BITS == key_of(va) {
+            // If it is another table's by now, nothing is to be forgotten.
+            let _ = slot.compare_exchange(word, 0, Ordering::Relaxed, Ordering::Relaxed);
+        }
+    }
+
     fn free(&mut self, tables: &[Frame]) {
         let Some(mut list) = page_alloc::empty_list() else {
             return;
@@ -135,6 +161,38 @@ impl TableMemory for Linear {
         }
         free_retired();
     }
+}
+
+/// Leaf tables of the kernel that walks have found: which 2 MiB, above [`FRAME_BITS`], and the frame of
+/// the table. Areas that are made one after the other are neighbours, so one answer serves a hundred
+/// calls (26 instructions each).
+#[cfg(not(feature = "oracle"))]
+static LEAF_TABLES: [AtomicU64; 16] = [const { AtomicU64::new(0) }; 16];
+
+/// Bits of a frame's number.
+#[cfg(not(feature = "oracle"))]
+const FRAME_BITS: u32 = 36;
+
+/// Which 2 MiB `va` is in: bits `[48:21]`. The first of them is set in the upper half, so that no address
+/// of it is that of an empty word.
+#[cfg(not(feature = "oracle"))]
+#[inline(always)]
+fn key_of(va: VirtAddr) -> u64 {
+    va.as_u64() << 15 >> (15 + 21)
+}
+
+/// Where its table is remembered. The arenas of two CPUs, which lie TiB apart, use different ones.
+#[cfg(not(feature = "oracle"))]
+#[inline(always)]
+fn slot_of(va: VirtAddr) -> usize {
+    (va.as_u64() >> 21 ^ va.as_u64() >> 43) as usize % LEAF_TABLES.len()
+}
+
+/// The address of the frame in a word.
+#[cfg(not(feature = "oracle"))]
+#[inline(always)]
+fn in_word(word: u64) -> PhysAddr {
+    PhysAddr::literal((word & ((1 << FRAME_BITS) - 1)) << vmsa::PAGE_SHIFT)
 }
 
 /// Zeroes a page of RAM through the linear map. It must be the caller's, and mapped there.

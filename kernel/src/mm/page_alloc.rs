@@ -256,21 +256,21 @@ fn call_freed(pages: Pages<'_>, caller: &'static Location<'static>) {
 pub fn allocate_list(count: u64) -> Result<PageList, OutOfMemory> {
     // The list that is asked for most has a short way.
     if count == 1
-        && let Some(list) = allocate_at_once()
+        && let Some((list, _)) = allocate_at_once()
     {
         return Ok(list);
     }
     allocate_list_the_long_way(count, Location::caller())
 }
 
-/// A single page as a list, if there is nothing to it. For who is to keep it in registers, which it
+/// A single page as a list, and its frame, if there is nothing to it. For who is to keep it in registers, which it
 /// can't be in the result of [`allocate_list`].
 #[inline(always)]
-pub fn allocate_at_once() -> Option<PageList> {
-    let (index, _frame) = memory::take_page_at_once()?;
+pub fn allocate_at_once() -> Option<(PageList, Frame)> {
+    let (index, frame) = memory::take_page_at_once()?;
     #[cfg(feature = "oracle")]
-    tell_allocated(Pages::Block(_frame, 0));
-    Some(PageList(Chain::of(index)))
+    tell_allocated(Pages::Block(frame, 0));
+    Some((PageList(Chain::of(index)), frame))
 }
 
 #[inline(never)]

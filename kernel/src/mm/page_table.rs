@@ -60,6 +60,21 @@ pub trait TableMemory {
     /// Zeroes a page that is no table yet.
     fn zero(&mut self, page: Frame);
 
+    /// The table of the leaf for `va`, if it is remembered. Whoever asks owns `va`, so that it is the
+    /// right one: see [`forget`](Self::forget).
+    #[inline(always)]
+    fn remembered(&self, _va: VirtAddr) -> Option<Frame> {
+        None
+    }
+
+    /// May remember that a walk has found `table` to have the leaf for `va`, which the caller owns.
+    fn remember(&self, _va: VirtAddr, _table: Frame) {}
+
+    /// Remembers the table of the leaf for `va` no more: it has been taken out, by the owner of all of
+    /// its addresses. So whoever remembered it owned one of them before, and whoever asks will own
+    /// one after; what handed the addresses on puts the two in order.
+    fn forget(&self, _va: VirtAddr) {}
+
     /// Takes tables back that nothing ever linked to. A memory that has no use for them keeps them.
     fn free(&mut self, _tables: &[Frame]) {}
 

@@ -39,12 +39,15 @@ pub(super) fn owe_barriers() {
 #[inline]
 pub(super) fn emit_barriers() {
     // The store must be complete before a walk can be sure to see it (`1-I2V-ISB`, without the DSB:
-    // Allowed) ...
+    // Allowed), and the CPU may have found the entry invalid ahead of time, a result that it may use
+    // until it synchronises (`1-I2V-DSB.ISHST`, without the ISB: Allowed without FEAT_ETS2). In this
+    // order.
+    if !planted(Bug::NoDsb) && !planted(Bug::NoIsb) {
+        return barrier::dsb_ishst_and_isb();
+    }
     if !planted(Bug::NoDsb) {
         barrier::dsb_ishst();
     }
-    // ... and the CPU may have found the entry invalid ahead of time, a result that it may use until
-    // it synchronises (`1-I2V-DSB.ISHST`, without the ISB: Allowed without FEAT_ETS2). In this order.
     if !planted(Bug::NoIsb) {
         barrier::isb();
     }

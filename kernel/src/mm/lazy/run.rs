@@ -111,6 +111,38 @@ pub fn map_run(
     mapped
 }
 
+/// As [`map_run`], with frames that lie side by side in memory.
+#[inline(always)]
+pub fn map_frames_run(
+    entries: Entries,
+    va: VirtAddr,
+    frames: &[Frame],
+    attributes: Attributes,
+) -> usize {
+    let task = task::current();
+    if !may_store_together(task) {
+        return map_frames_singly(entries, va, frames, attributes);
+    }
+    let mapped = entries.store_frames(va, frames, attributes);
+    let leaf = Descriptor::INVALID
+        .with_valid(true)
+        .with_attributes(attributes);
+    owe_for(task, leaf);
+    mapped
+}
+
+#[cold]
+#[inline(never)]
+fn map_frames_singly(
+    entries: Entries,
+    va: VirtAddr,
+    frames: &[Frame],
+    attributes: Attributes,
+) -> usize {
+    let mut frames = frames.iter().copied();
+    store_singly(entries, va, |old| next_page(old, &mut frames, attributes))
+}
+
 /// As [`map_run`], with adjacent frames from `first` on.
 #[inline(always)]
 pub fn map_adjacent_run(
@@ -200,6 +232,15 @@ pub fn clear_run(entries: Entries, va: VirtAddr, mut each: impl FnMut(Descriptor
     }
     let clear = |_| Some(Descriptor::INVALID);
     entries.store_each(va, Level::L3, clear, &mut each);
+}
+
+/// As [`clear_run`], and nobody wants to know what they held.
+#[inline(always)]
+pub fn clear_run_unseen(entries: Entries, va: VirtAddr) {
+    if unusual::anything() {
+        return clear_run(entries, va, |_| ());
+    }
+    entries.clear_all(va, Level::L3);
 }
 
 /// As [`clear_run`]; what the leaves held goes through `fold`.

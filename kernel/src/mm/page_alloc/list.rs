@@ -16,6 +16,8 @@ use vmsa::Frame;
 ///
 /// Whoever has the chain owns its pages. Dropping it loses them.
 #[derive(Debug)]
+// It is moved as two words, not as four halves.
+#[repr(align(8))]
 #[must_use = "the pages of a chain that is dropped are lost"]
 pub struct Chain {
     /// The first page of the first run.

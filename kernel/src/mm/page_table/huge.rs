@@ -337,6 +337,7 @@ impl<M: TableMemory> PageTable<M> {
                     return Err(Error::Occupied(va));
                 }
                 entry.store(va, Level::L2, old, Descriptor::INVALID);
+                self.memory.forget(va);
                 Ok(Some(table))
             }
             _ if old.is_none() => Ok(None),

@@ -94,7 +94,61 @@ impl<M: TableMemory> PageTable<M> {
         }
     }
 
+    /// As [`map_pages`](Self::map_pages), to frames that lie side by side in memory, and as short as
+    /// [`map_adjacent`](Self::map_adjacent).
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`]; [`Error::Occupied`]. Leaves before it are mapped.
+    #[inline(always)]
+    pub fn map_frames(
+        &mut self,
+        start: VirtAddr,
+        frames: &[Frame],
+        attributes: Attributes,
+    ) -> Result<(), Error> {
+        let Some(entries) = self.leaves_of_one_table(start, frames.len() as u64) else {
+            return self.map_frames_in_tables(start, frames, attributes);
+        };
+        let _section = lazy::section();
+        match lazy::map_frames_run(entries, start, frames, attributes) {
+            mapped if mapped == entries.count() => Ok(()),
+            mapped => Err(Error::Occupied(start + mapped as u64 * PAGE_SIZE)),
+        }
+    }
+
     /// The same in any number of tables, which may be missing.
+    #[inline(never)]
+    fn map_frames_in_tables(
+        &mut self,
+        start: VirtAddr,
+        frames: &[Frame],
+        attributes: Attributes,
+    ) -> Result<(), Error> {
+        let range = PageRange::new(start, frames.len() as u64).ok_or(Error::Misaligned(start))?;
+        self.prepare_where_missing(range)?;
+        let _section = lazy::section();
+        self.for_each_run(range, None, |_, _, entries, va| {
+            let done = ((va - start) / PAGE_SIZE) as usize;
+            match lazy::map_frames_run(entries, va, &frames[done..], attributes) {
+                mapped if mapped == entries.count() => Ok(()),
+                mapped => Err(Error::Occupied(va + mapped as u64 * PAGE_SIZE)),
+            }
+        })
+    }
+
+    /// [`prepare`](Self::prepare), once it is known that something is missing.
+    #[inline]
+    fn prepare_where_missing(&mut self, range: PageRange) -> Result<(), Error> {
+        let mut tables = (0..range.pages()).step_by(PTRS_PER_TABLE);
+        let there = |page| self.linked_leaf_table(range.page(page)).is_some();
+        // The last page lies in the last table, wherever the first lies in its.
+        if tables.all(there) && self.linked_leaf_table(range.last_byte()).is_some() {
+            return Ok(());
+        }
+        self.prepare(range)
+    }
+
+    /// [`map_adjacent`](Self::map_adjacent) in any number of tables, which may be missing.
     #[inline(never)]
     fn map_adjacent_in_tables(
         &mut self,
@@ -104,9 +158,9 @@ impl<M: TableMemory> PageTable<M> {
         attributes: Attributes,
     ) -> Result<(), Error> {
         let range = PageRange::new(start, pages).ok_or(Error::Misaligned(start))?;
-        let table = self.prepare_and_find(range)?;
+        self.prepare_where_missing(range)?;
         let _section = lazy::section();
-        self.for_each_run(range, Some(table), |_, _, entries, va| {
+        self.for_each_run(range, None, |_, _, entries, va| {
             let frame = first.checked_add((va - start) / PAGE_SIZE);
             let frame = frame.ok_or(Error::NotMapped(va))?;
             match lazy::map_adjacent_run(entries, va, frame, attributes) {
@@ -124,8 +178,18 @@ impl<M: TableMemory> PageTable<M> {
         if pages > left {
             return None;
         }
-        let table = self.linked_leaf_table(start)?;
+        let table = match self.memory.remembered(start) {
+            Some(table) => table,
+            None => self.find_and_remember(start)?,
+        };
         Some(self.memory.entries(table, first, pages as usize))
+    }
+
+    #[inline(never)]
+    fn find_and_remember(&self, va: VirtAddr) -> Option<Frame> {
+        let table = self.linked_leaf_table(va)?;
+        self.memory.remember(va, table);
+        Some(table)
     }
 
     /// Clears the leaves of `range`, and tells `each` what they held, after that. The flush is left to
@@ -168,7 +232,28 @@ impl<M: TableMemory> PageTable<M> {
         self.take_from_tables(start, pages, from, fold)
     }
 
-    /// The same from any number of tables.
+    /// As [`take_mapped_pages`](Self::take_mapped_pages), for who does not want to know what they held:
+    /// nothing is read then.
+    ///
+    /// # Errors
+    /// As there.
+    #[inline(always)]
+    pub fn clear_mapped_pages(
+        &self,
+        _section: &lazy::Section<'_, lazy::Current>,
+        start: VirtAddr,
+        pages: u64,
+    ) -> Result<(), Error> {
+        match self.leaves_of_one_table(start, pages) {
+            Some(entries) => {
+                lazy::clear_run_unseen(entries, start);
+                Ok(())
+            }
+            None => self.take_from_tables(start, pages, (), |(), _| ()),
+        }
+    }
+
+    /// [`take_mapped_pages`](Self::take_mapped_pages) from any number of tables.
     #[inline(never)]
     fn take_from_tables<A>(
         &self,

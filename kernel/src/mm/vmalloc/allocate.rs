@@ -3,7 +3,8 @@
 use super::{
     area::{AreaKind, OwnedArea},
     deferred, huge, purge,
-    reserve::{Error, check, check_context, give_back, open, take, take_here},
+    reserve::{Error, check_context, give_back, open, take, take_here},
+    space::Arena,
     state::SPACE,
 };
 #[cfg(feature = "oracle")]
@@ -31,7 +32,7 @@ use vmsa::{Attributes, Descriptor, Frame, PAGE_SIZE, PageRange, VirtAddr};
 /// [`Error`].
 #[track_caller]
 pub fn vmalloc(size: u64) -> Result<VirtAddr, Error> {
-    vmalloc_aligned(size, PAGE_SIZE)
+    allocate(size, PAGE_SIZE, Location::caller())
 }
 
 /// As [`vmalloc`], with the contents zeroed.
@@ -62,7 +63,12 @@ pub fn vzalloc(size: u64) -> Result<VirtAddr, Error> {
 /// [`Error`].
 #[track_caller]
 pub fn vmalloc_aligned(size: u64, align: u64) -> Result<VirtAddr, Error> {
-    let caller = Location::caller();
+    allocate(size, align, Location::caller())
+}
+
+/// In both of its callers: with pages for alignment there is less to it.
+#[inline(always)]
+fn allocate(size: u64, align: u64, caller: &'static Location<'static>) -> Result<VirtAddr, Error> {
     let _span = span("vmalloc");
     let pages = size.div_ceil(PAGE_SIZE);
     // One comparison for none and for too many.
@@ -79,12 +85,15 @@ pub fn vmalloc_aligned(size: u64, align: u64) -> Result<VirtAddr, Error> {
     } else {
         None
     };
-    let list = match single {
-        Some(list) => list,
-        None => page_alloc::allocate_list(pages)?,
-    };
-    let Some(first) = list.adjacent() else {
-        return with_scattered(list, align, size, caller);
+    let (list, first) = match single {
+        Some(single) => single,
+        None => {
+            let list = page_alloc::allocate_list(pages)?;
+            match list.adjacent() {
+                Some(first) => (list, first),
+                None => return with_scattered(list, align, size, caller),
+            }
+        }
     };
     let start = take_here(pages, align, size, AreaKind::Vmalloc, caller, list)?;
     let data = Attributes::KERNEL_DATA;
@@ -133,9 +142,18 @@ pub(super) fn map_frames(
 ) -> Result<VirtAddr, Error> {
     let pages = frames.len() as u64;
     let size = pages * PAGE_SIZE;
-    check(pages, caller)?;
-    let start = take(pages, PAGE_SIZE, size, kind, caller, PageList::EMPTY)?;
-    map(start, pages, frames.iter().copied(), attributes)?;
+    if frames.is_empty() {
+        return Err(Error::Invalid);
+    }
+    check_context(caller)?;
+    let start = take_here(pages, PAGE_SIZE, size, kind, caller, PageList::EMPTY)?;
+    let mut mapped = linear_map::kernel().map_frames(start, frames, attributes);
+    if planted(Bug::GuardMapped) {
+        mapped = mapped.and_then(|()| map_guard(start + size, attributes));
+    }
+    if let Err(error) = mapped {
+        return Err(not_mapped(start, error));
+    }
     open(start, size);
     Ok(start)
 }
@@ -190,12 +208,12 @@ pub fn vfree(start: VirtAddr) -> Result<(), Error> {
     let _span = span("vfree");
     let is_vmalloc = |kind| matches!(kind, AreaKind::Vmalloc | AreaKind::VmallocHuge);
     match SPACE.remove(start, is_vmalloc) {
-        Some(area) if task::current().in_interrupt() => {
+        Some((area, _)) if task::current().in_interrupt() => {
             deferred::defer(area);
             Ok(())
         }
-        Some(area) => {
-            take_down_here(area, start);
+        Some((area, home)) => {
+            take_down_here(area, start, home);
             Ok(())
         }
         None => Err(no_area(start, "vfree", Location::caller())),
@@ -217,23 +235,34 @@ fn take_down_or_defer(area: OwnedArea) {
 #[inline(never)]
 pub(super) fn take_down(area: OwnedArea) {
     let start = area.start();
-    take_down_here(area, start);
+    take_down_here(area, start, SPACE.home_of(start));
 }
 
 /// As [`take_down`], in the caller: where it is asked for most.
 #[inline(always)]
-fn take_down_here(mut area: OwnedArea, start: VirtAddr) {
-    if area.kind() == AreaKind::VmallocHuge {
-        return huge::unmap_and_free(area);
+fn take_down_here(mut area: OwnedArea, start: VirtAddr, home: &Arena) {
+    match area.kind() {
+        AreaKind::Vmalloc => {}
+        AreaKind::VmallocHuge => return huge::unmap_and_free(area),
+        _ => return take_frames_down(area, start, home),
     }
-    // None, but of vmalloc.
     let mut frames = area.take_frames();
-    unmap(&area, start, &mut frames);
+    unmap(&area, start, &mut frames, true);
     // First the area waits, then its pages are free: whoever gets one and wants no other translation
     // of it (`set_memory_ro`) purges, and has to find the area.
-    let full = purge::push(area);
+    let full = purge::push(area, start, home);
     page_alloc::free_list(frames);
     if let Some(full) = full {
+        purge::purge_if_free(full);
+    }
+}
+
+/// As [`take_down`], of an area that maps the frames of others.
+#[inline(always)]
+fn take_frames_down(area: OwnedArea, start: VirtAddr, home: &Arena) {
+    let mut none = PageList::EMPTY;
+    unmap(&area, start, &mut none, false);
+    if let Some(full) = purge::push(area, start, home) {
         purge::purge_if_free(full);
     }
 }
@@ -246,8 +275,12 @@ fn take_down_here(mut area: OwnedArea, start: VirtAddr) {
 pub fn vunmap(start: VirtAddr) -> Result<(), Error> {
     let _span = span("vunmap");
     match SPACE.remove(start, |kind| kind == AreaKind::Vmap) {
-        Some(area) => {
-            take_down_or_defer(area);
+        Some((area, _)) if task::current().in_interrupt() => {
+            deferred::defer(area);
+            Ok(())
+        }
+        Some((area, home)) => {
+            take_frames_down(area, start, home);
             Ok(())
         }
         None => Err(no_area(start, "vunmap", Location::caller())),
@@ -257,7 +290,7 @@ pub fn vunmap(start: VirtAddr) -> Result<(), Error> {
 /// Takes down what [`map_frames`] made for `vm_map_ram`.
 pub(super) fn unmap_frames(start: VirtAddr, caller: &Location<'_>) -> Result<(), Error> {
     match SPACE.remove(start, |kind| kind == AreaKind::MapRam) {
-        Some(area) => {
+        Some((area, _)) => {
             take_down_or_defer(area);
             Ok(())
         }
@@ -273,21 +306,26 @@ fn no_area(start: VirtAddr, what: &str, caller: &Location<'_>) -> Error {
     Error::NoArea(start)
 }
 
-/// Clears the leaves of an area, whose own pages are `frames`. No flush, but with DEBUG_PAGEALLOC or
+/// Clears the leaves of an area, whose own pages are `frames` if it is `owned`. No flush, but with DEBUG_PAGEALLOC or
 /// where permissions had been changed: the purge makes it.
 #[inline(always)]
-fn unmap(area: &OwnedArea, start: VirtAddr, frames: &mut PageList) {
+fn unmap(area: &OwnedArea, start: VirtAddr, frames: &mut PageList, owned: bool) {
     let kept = 1 + u64::from(planted(Bug::PageLeftMapped));
     let pages = area.pages() - kept;
     // What `set_memory_*` has changed: the bits in which any leaf differs from what was mapped.
     let mapped = Descriptor::INVALID.with_attributes(Attributes::KERNEL_DATA);
     let section = lazy::section();
-    let changed = linear_map::kernel()
-        .take_mapped_pages(&section, start, pages, 0, |changed, old| {
-            changed | old.bits() ^ mapped.bits()
-        })
-        .unwrap_or_else(|error| unreachable!("an area is made of pages: {error}"));
-    let reset = changed & Attributes::all().bits() != 0 && area.kind() == AreaKind::Vmalloc;
+    let kernel = linear_map::kernel();
+    let changed = if owned {
+        let differs = |changed, old: Descriptor| changed | old.bits() ^ mapped.bits();
+        kernel.take_mapped_pages(&section, start, pages, 0, differs)
+    } else {
+        kernel
+            .clear_mapped_pages(&section, start, pages)
+            .map(|()| 0)
+    }
+    .unwrap_or_else(|error| unreachable!("an area is made of pages: {error}"));
+    let reset = changed & Attributes::all().bits() != 0;
     if planted(Bug::FrameFreedEarly) {
         free_early(mem::take(frames));
     }

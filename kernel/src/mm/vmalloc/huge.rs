@@ -14,7 +14,7 @@ use super::{
     area::{AreaKind, OwnedArea},
     purge,
     reserve::{Error, check, give_back, open, take},
-    state::find,
+    state::{SPACE, find},
 };
 #[cfg(feature = "oracle")]
 use crate::event;
@@ -167,7 +167,7 @@ pub(super) fn unmap_and_free(area: OwnedArea) {
         });
     }
     // In this order: see `vfree`.
-    let full = purge::push(area);
+    let full = purge::push(area, range.start(), SPACE.home_of(range.start()));
     frames.free();
     if let Some(full) = full {
         purge::purge_if_free(full);

@@ -9,7 +9,7 @@
 
 use super::{
     area::{AreaKind, Chain, OwnedArea, VmapArea},
-    space::{FullArena, Taken},
+    space::{Arena, FullArena, Taken},
     state::SPACE,
 };
 #[cfg(feature = "oracle")]
@@ -24,7 +24,7 @@ use crate::{
     task::lock::{SpinLock, SpinLockGuard},
 };
 use core::sync::atomic::{AtomicU64, Ordering};
-use vmsa::PageRange;
+use vmsa::{PageRange, VirtAddr};
 
 /// Who holds it purges. Whoever else takes areas apart that somebody may be in the middle of taking
 /// apart holds it as well.
@@ -60,17 +60,17 @@ fn each_unpurged_under(_: &SpinLockGuard<'_, ()>, mut each: impl FnMut(&VmapArea
     }
 }
 
-/// Has an unmapped area wait for its purge. Returns the arena for which [`purge_if_free`] is due, which the
+/// Has an unmapped area of the arena `home`, which starts at `start`, wait for its purge. Returns the arena for which [`purge_if_free`] is due, which the
 /// caller sees to once it has given back the area's pages.
 #[inline]
-pub(super) fn push(area: OwnedArea) -> Option<FullArena> {
+pub(super) fn push(area: OwnedArea, start: VirtAddr, home: &Arena) -> Option<FullArena> {
     if planted(Bug::VaReusedEarly) {
         let mut areas = Chain::new();
         areas.push(area);
         SPACE.release(&mut areas);
         return None;
     }
-    SPACE.wait_for_purge(area)
+    SPACE.wait_for_purge(area, start, home)
 }
 
 /// Sees to it that no TLB knows an address of a freed area any more.

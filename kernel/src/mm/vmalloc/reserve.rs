@@ -192,8 +192,8 @@ fn unpoison(start: VirtAddr, size: u64) {
 #[cold]
 #[inline(never)]
 pub(super) fn give_back(start: VirtAddr, error: Error) -> Error {
-    let area = SPACE.remove(start, |_| true);
-    let mut area = area.expect("it was taken, and nobody else knows of it");
+    let removed = SPACE.remove(start, |_| true);
+    let (mut area, _) = removed.expect("it was taken, and nobody else knows of it");
     let frames = area.take_frames();
     purge::release(area);
     page_alloc::free_list(frames);

@@ -221,12 +221,12 @@ impl Space {
 
     /// The arena of an address that was taken from one.
     #[inline]
-    fn home_of(&self, start: VirtAddr) -> &Arena {
+    pub fn home_of(&self, start: VirtAddr) -> &Arena {
         self.arena_of(start).expect("it was taken from one")
     }
 
     /// The arena at `start` as one that is to be purged, if `waiting` pages are too many.
-    #[inline]
+    #[inline(always)]
     fn full_if(&self, waiting: u64, start: VirtAddr) -> Option<FullArena> {
         (waiting > self.limit.load(Ordering::Relaxed)).then(|| FullArena(self.index_of(start)))
     }
@@ -282,23 +282,29 @@ impl Space {
             .unwrap_or(Err(TakeError::NoSpace))
     }
 
-    /// Takes the area that starts at `start` out of use, if `right` says so of its kind.
+    /// Takes the area that starts at `start` out of use, if `right` says so of its kind. The arena is the
+    /// one in which it is to wait for the purge.
     #[inline(always)]
     pub fn remove(
         &self,
         start: VirtAddr,
         right: impl FnOnce(AreaKind) -> bool,
-    ) -> Option<OwnedArea> {
+    ) -> Option<(OwnedArea, &Arena)> {
         let arena = self.arena_of(start)?;
-        arena.ranges.lock().busy.remove_if(start, right)
+        let area = arena.ranges.lock().busy.remove_if(start, right)?;
+        Some((area, arena))
     }
 
-    /// Has an unmapped area wait for the purge. Says of which arena it is time for one.
+    /// Has an unmapped area of the arena `home`, which starts at `start`, wait for the purge. Says of which arena it is time for one.
     #[inline]
     #[must_use = "areas beyond the limit are to be purged"]
-    pub fn wait_for_purge(&self, area: OwnedArea) -> Option<FullArena> {
-        let start = area.start();
-        let waiting = self.home_of(start).lazy.push(area);
+    pub fn wait_for_purge(
+        &self,
+        area: OwnedArea,
+        start: VirtAddr,
+        home: &Arena,
+    ) -> Option<FullArena> {
+        let waiting = home.lazy.push(area);
         self.full_if(waiting, start)
     }
 

@@ -5,7 +5,7 @@ use core::{fmt, iter, ptr};
 use vmsa::{PAGE_SHIFT, PAGE_SIZE, VirtAddr};
 
 use super::augment::Plain;
-use super::tree::Tree;
+use super::tree::{self, Tree};
 use super::{AreaKind, Link, OwnedArea, VmapArea};
 
 /// The areas that are in use. Never allocates: an area brings its record along.
@@ -15,11 +15,13 @@ pub struct BusyAreas {
     /// The area that came last, while it is here. It comes into the tree when the next one does: most
     /// areas are gone by then, and never cost a search.
     newest: Link,
+    /// The last one in the tree.
+    highest: Link,
     /// How many they are.
     count: usize,
 }
 
-// SAFETY: `newest` is reached through this value only, and the tree is `Send`.
+// SAFETY: `newest` and `highest` are reached through this value only, and the tree is `Send`.
 unsafe impl Send for BusyAreas {}
 
 impl Default for BusyAreas {
@@ -34,6 +36,7 @@ impl BusyAreas {
         Self {
             tree: Tree::new(),
             newest: None,
+            highest: None,
             count: 0,
         }
     }
@@ -49,7 +52,18 @@ impl BusyAreas {
 
     #[inline(never)]
     fn insert_in_tree(&mut self, area: &'static VmapArea) {
-        let place = self.tree.place_of(area.first.get());
+        let first = area.first.get();
+        let place = match self.highest {
+            // As long as nothing has been purged each area lies above those before it.
+            Some(highest) if highest.first.get() < first => {
+                self.highest = Some(area);
+                tree::place_after(highest)
+            }
+            highest => {
+                self.highest = highest.or(Some(area));
+                self.tree.place_of(first)
+            }
+        };
         self.tree.insert(area, place);
     }
 
@@ -105,6 +119,9 @@ impl BusyAreas {
         if self.newest.is_some_and(|newest| ptr::eq(newest, area)) {
             self.newest = None;
         } else {
+            if self.highest.is_some_and(|highest| ptr::eq(highest, area)) {
+                self.highest = tree::preceding(area);
+            }
             self.tree.remove(area);
         }
         self.count -= 1;
@@ -149,6 +166,11 @@ impl BusyAreas {
     /// The tree, for the tests that check its balance.
     pub(super) fn tree(&self) -> &Tree<Plain> {
         &self.tree
+    }
+
+    /// The last one in the tree.
+    pub(super) fn highest(&self) -> Link {
+        self.highest
     }
 
     /// The area that is not in the tree.

@@ -140,9 +140,22 @@ impl FreeAreas {
             return Err(TakeError::Invalid);
         }
         let mask = (align - 1) >> PAGE_SHIFT;
+        if mask == 0
+            && let Some(range) = self.low.range
+            && self.low.pages <= pages
+            && range.pages.get() > pages
+        {
+            // Mostly so: the search ends where it begins, and something is left.
+            return self.carve_front(range, pages);
+        }
+        self.take_otherwise(pages, mask)
+    }
+
+    /// As [`take`](Self::take), where it takes a search, or a whole range goes.
+    #[inline(never)]
+    fn take_otherwise(&mut self, pages: u64, mask: u64) -> Result<OwnedArea, TakeError> {
         let known = self.low.range.filter(|_| self.low.pages <= pages);
         let (area, first) = match known {
-            // Mostly the search ends where it begins.
             Some(area) if mask == 0 && area.pages.get() >= pages => (area, area.first.get()),
             _ => self.search(known, pages, mask).ok_or(TakeError::NoSpace)?,
         };
@@ -336,27 +349,18 @@ impl FreeAreas {
         }
     }
 
-    /// Takes part of a free range out of it.
+    /// Takes the first pages of a free range that has more.
     #[inline(always)]
-    fn carve(
-        &mut self,
-        area: &'static VmapArea,
-        first: u64,
-        pages: u64,
-    ) -> Result<OwnedArea, TakeError> {
-        let above = area.pages.get().wrapping_sub(pages);
-        if area.first.get() != first || above == 0 {
-            return self.carve_otherwise(area, first, pages);
-        }
-        // From the front, and something is left: mostly so.
+    fn carve_front(&mut self, area: &'static VmapArea, pages: u64) -> Result<OwnedArea, TakeError> {
+        let first = area.first.get();
         let taken = self.record(first, pages)?;
-        self.cut(area, first + pages, above);
+        self.cut(area, first + pages, area.pages.get() - pages);
         self.pages -= pages;
         Ok(OwnedArea(taken))
     }
 
-    #[inline(never)]
-    fn carve_otherwise(
+    /// Takes part of a free range out of it.
+    fn carve(
         &mut self,
         area: &'static VmapArea,
         first: u64,

@@ -156,6 +156,10 @@ fn check_free(free: &FreeAreas) {
 fn check_busy(busy: &BusyAreas) {
     let (_, in_tree) = check_subtree(busy.tree().root(), None, false);
     let count = in_tree + usize::from(busy.newest().is_some());
+    assert_eq!(
+        busy.highest().map(|area| area.first.get()),
+        busy.tree().iter().map(|area| area.first.get()).max()
+    );
     let ranges: Vec<_> = busy
         .iter()
         .map(|area| (area.first.get(), area.end()))

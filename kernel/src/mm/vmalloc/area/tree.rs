@@ -396,6 +396,23 @@ pub fn following(area: &'static VmapArea) -> Link {
     }
 }
 
+/// The area before `area` in its tree.
+pub fn preceding(mut area: &'static VmapArea) -> Link {
+    if let Some(mut left) = area.child[0].get() {
+        while let Some(right) = left.child[1].get() {
+            left = right;
+        }
+        return Some(left);
+    }
+    loop {
+        let parent = area.parent.get()?;
+        if side_of(parent, area) == Side::Right {
+            return Some(parent);
+        }
+        area = parent;
+    }
+}
+
 /// The closest ancestor that has `area` in its left subtree.
 pub fn parent_to_the_right(mut area: &'static VmapArea) -> Link {
     loop {

@@ -114,12 +114,12 @@ macro_rules! machine {
 
                 /// Frees one, without a purge.
                 pub fn free(&self, start: VirtAddr) {
-                    let area = self
+                    let (area, home) = self
                         .space
                         .remove(start, |kind| kind == AreaKind::Vmalloc)
                         .unwrap();
                     self.change(area.range(), Page::Mapped, Page::Stale);
-                    let _ = self.space.wait_for_purge(area);
+                    let _ = self.space.wait_for_purge(area, start, home);
                 }
 
                 /// Purges; in the wrong order if told to.
