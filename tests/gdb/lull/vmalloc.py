@@ -35,11 +35,10 @@ a purge is under way those that it works on are in neither list."""
             freed += self.chain(lazy)
             pages += number(lazy, "pages")
         for area in used:
-            info = peel(get(area, "info"))
-            caller = reference(info, "caller")
+            caller = reference(area, "caller")
             made = " " + self.place(caller) if caller else ""
             # vmallocinfo does not tell a vmalloc that may have blocks from one that may not.
-            kind = variant("kernel::mm::vmalloc::area::AreaKind", number(info, "kind")).split("-")[0]
+            kind = variant("kernel::mm::vmalloc::area::AreaKind", number(area, "kind")).split("-")[0]
             say("{}{} pages={} {}".format(self.range(area), made, number(area, "pages") - 1, kind))
         for area in freed:
             say(self.range(area) + " unpurged vm_area")
