@@ -284,3 +284,31 @@ kernel_test! { "debug_pagealloc", one_section_and_one_flush_for_all_pages_of_a_c
     check!(!is_on() || is_page_granular());
     Ok(())
 } }
+
+/// What it takes to allocate a page and to free it, as far as it is counted.
+fn pair() -> Result<(), Failure> {
+    let page = must!(page_alloc::allocate(0));
+    must!(page_alloc::free(page, 0));
+    Ok(())
+}
+
+kernel_test! { "debug_pagealloc", a_page_that_nobody_watches_takes_the_same_stores_and_barriers, {
+    pair()?;
+    let (events, watched) = recorded(pair)?;
+    watched?;
+    let watched = Counts::of(&events);
+    check_eq!(watched.stores > 0, is_on());
+    // Nobody records here: the short way, where there is one. Other CPUs can only add to it.
+    let unwatched = || {
+        let before = Counts::now();
+        pair().map(|()| before.since())
+    };
+    let mut counts = unwatched()?;
+    for _ in 0..8 {
+        if counts != watched {
+            counts = unwatched()?;
+        }
+    }
+    check_eq!(counts, watched);
+    Ok(())
+} }
