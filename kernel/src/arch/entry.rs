@@ -296,15 +296,15 @@ impl Entries {
     /// Stores leaves with these attributes that map `frames`, one after the other, up to an entry that is
     /// not empty; `va` is what the first entry maps, at level 3. Returns how many were stored.
     ///
-    /// For the record they are what those of [`store_each`](Self::store_each) are. Four at a time, as
-    /// long as four are empty.
+    /// For the record they are what those of [`store_each`](Self::store_each) are. Eight at a time, as
+    /// long as eight are empty.
     #[inline(always)]
     pub fn store_frames(self, va: VirtAddr, frames: &[Frame], attributes: Attributes) -> usize {
         let mut stored = 0;
         // The oracle is told of each by itself.
         if cfg!(not(feature = "oracle")) {
-            let fours = self.slots.as_chunks::<4>().0;
-            for (slots, frames) in fours.iter().zip(frames.as_chunks::<4>().0) {
+            let eights = self.slots.as_chunks::<8>().0;
+            for (slots, frames) in eights.iter().zip(frames.as_chunks::<8>().0) {
                 let held = |all, slot: &AtomicU64| all | slot.load(Ordering::Relaxed);
                 if slots.iter().fold(0, held) != 0 {
                     break;
@@ -313,7 +313,7 @@ impl Entries {
                     let leaf = Descriptor::page(*frame, attributes);
                     slot.store(leaf.bits(), Ordering::Relaxed);
                 }
-                stored += 4;
+                stored += 8;
             }
             super::counters::count_stores(stored);
         }

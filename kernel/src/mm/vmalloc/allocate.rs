@@ -1,16 +1,16 @@
 //! Making areas and taking them down.
 
 use super::{
-    area::{AreaKind, OwnedArea},
+    area::{AreaInfo, AreaKind, OwnedArea},
     deferred, huge, purge,
-    reserve::{Error, check_context, give_back, open, take, take_here},
+    reserve::{Error, check_context, give_back, open, take, take_here, unpoison},
     space::Arena,
     state::SPACE,
 };
 #[cfg(feature = "oracle")]
 use crate::event;
 use crate::{
-    arch::record::span,
+    arch::{record::span, zero::zero},
     bug::{Bug, planted},
     mm::{
         debug_pagealloc, kasan,
@@ -20,7 +20,7 @@ use crate::{
         page_table::{self, PageTable},
         tlb::{Flush, Removed, flush_kernel_range},
     },
-    task,
+    task, unusual,
 };
 use core::{mem, panic::Location};
 use vmsa::{Attributes, Descriptor, Frame, PAGE_SIZE, PageRange, VirtAddr};
@@ -32,7 +32,17 @@ use vmsa::{Attributes, Descriptor, Frame, PAGE_SIZE, PageRange, VirtAddr};
 /// [`Error`].
 #[track_caller]
 pub fn vmalloc(size: u64) -> Result<VirtAddr, Error> {
-    allocate(size, PAGE_SIZE, Location::caller())
+    let caller = Location::caller();
+    // A single page that is at hand, and nobody records or interrupts: then nothing is to be counted,
+    // and all of it stays in registers (a tenth less).
+    if size.wrapping_sub(1) < PAGE_SIZE
+        && !unusual::anything()
+        && !task::current().in_interrupt()
+        && let Some((list, first)) = page_alloc::allocate_at_once()
+    {
+        return with_adjacent(list, first, 1, PAGE_SIZE, size, caller);
+    }
+    allocate(size, PAGE_SIZE, caller)
 }
 
 /// As [`vmalloc`], with the contents zeroed.
@@ -52,8 +62,9 @@ pub fn vzalloc(size: u64) -> Result<VirtAddr, Error> {
             access: event::Access::Write,
         });
     }
+    let bytes = size.div_ceil(PAGE_SIZE) * PAGE_SIZE;
     // SAFETY: the area is new, so nobody else knows of it, and it is mapped for as many bytes.
-    unsafe { start.as_mut_ptr::<u8>().write_bytes(0, size as usize) };
+    unsafe { zero(start.as_mut_ptr(), bytes as usize) };
     Ok(start)
 }
 
@@ -66,8 +77,8 @@ pub fn vmalloc_aligned(size: u64, align: u64) -> Result<VirtAddr, Error> {
     allocate(size, align, Location::caller())
 }
 
-/// In both of its callers: with pages for alignment there is less to it.
-#[inline(always)]
+/// What [`vmalloc_aligned`] does.
+#[inline(never)]
 fn allocate(size: u64, align: u64, caller: &'static Location<'static>) -> Result<VirtAddr, Error> {
     let _span = span("vmalloc");
     let pages = size.div_ceil(PAGE_SIZE);
@@ -80,22 +91,30 @@ fn allocate(size: u64, align: u64, caller: &'static Location<'static>) -> Result
         });
     }
     check_context(caller)?;
-    let single = if pages == 1 {
-        page_alloc::allocate_at_once()
-    } else {
-        None
+    let list = page_alloc::allocate_list(pages)?;
+    match list.adjacent() {
+        Some(first) => with_adjacent(list, first, pages, align, size, caller),
+        None => with_scattered(list, align, size, caller),
+    }
+}
+
+/// An area of `pages` pages that adjoin, from `first` on.
+#[inline(always)]
+fn with_adjacent(
+    list: PageList,
+    first: Frame,
+    pages: u64,
+    align: u64,
+    size: u64,
+    caller: &'static Location<'static>,
+) -> Result<VirtAddr, Error> {
+    let info = AreaInfo {
+        requested: size,
+        caller: Some(caller),
+        kind: AreaKind::Vmalloc,
     };
-    let (list, first) = match single {
-        Some(single) => single,
-        None => {
-            let list = page_alloc::allocate_list(pages)?;
-            match list.adjacent() {
-                Some(first) => (list, first),
-                None => return with_scattered(list, align, size, caller),
-            }
-        }
-    };
-    let start = take_here(pages, align, size, AreaKind::Vmalloc, caller, list)?;
+    let shadow = kasan::is_on();
+    let start = take_here(pages, align, info, list, shadow)?;
     let data = Attributes::KERNEL_DATA;
     let mut mapped = linear_map::kernel().map_adjacent(start, pages, first, data);
     if planted(Bug::GuardMapped) {
@@ -104,7 +123,9 @@ fn allocate(size: u64, align: u64, caller: &'static Location<'static>) -> Result
     if let Err(error) = mapped {
         return Err(not_mapped(start, error));
     }
-    open(start, size);
+    if shadow {
+        unpoison(start, size);
+    }
     Ok(start)
 }
 
@@ -146,7 +167,13 @@ pub(super) fn map_frames(
         return Err(Error::Invalid);
     }
     check_context(caller)?;
-    let start = take_here(pages, PAGE_SIZE, size, kind, caller, PageList::EMPTY)?;
+    let info = AreaInfo {
+        requested: size,
+        caller: Some(caller),
+        kind,
+    };
+    let shadow = kasan::is_on();
+    let start = take_here(pages, PAGE_SIZE, info, PageList::EMPTY, shadow)?;
     let mut mapped = linear_map::kernel().map_frames(start, frames, attributes);
     if planted(Bug::GuardMapped) {
         mapped = mapped.and_then(|()| map_guard(start + size, attributes));
@@ -154,7 +181,9 @@ pub(super) fn map_frames(
     if let Err(error) = mapped {
         return Err(not_mapped(start, error));
     }
-    open(start, size);
+    if shadow {
+        unpoison(start, size);
+    }
     Ok(start)
 }
 

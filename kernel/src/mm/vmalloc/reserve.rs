@@ -72,10 +72,15 @@ pub(super) fn take(
     caller: &'static Location<'static>,
     frames: PageList,
 ) -> Result<VirtAddr, Error> {
-    take_here(pages, align, requested, kind, caller, frames)
+    let info = AreaInfo {
+        requested,
+        caller: Some(caller),
+        kind,
+    };
+    take_here(pages, align, info, frames, kasan::is_on())
 }
 
-/// As [`take`], in the caller: where it is asked for most.
+/// As [`take`], in the caller: where it is asked for most. `shadow`: whether KASAN is on.
 ///
 /// # Errors
 /// [`Error`].
@@ -83,18 +88,12 @@ pub(super) fn take(
 pub(super) fn take_here(
     pages: u64,
     align: u64,
-    requested: u64,
-    kind: AreaKind,
-    caller: &'static Location<'static>,
+    info: AreaInfo,
     mut frames: PageList,
+    shadow: bool,
 ) -> Result<VirtAddr, Error> {
     let align = align.max(PAGE_SIZE);
-    let with_guard = pages + kind.guard_pages();
-    let info = AreaInfo {
-        requested,
-        caller: Some(caller),
-        kind,
-    };
+    let with_guard = pages + info.kind.guard_pages();
     // Which CPU this is may be out of date at once: any arena will do.
     let cpu = cpu::id() as usize;
     let start = match SPACE.take(cpu, with_guard, align, info, &mut frames) {
@@ -105,7 +104,7 @@ pub(super) fn take_here(
     if let Some(range) = PageRange::new(start, with_guard) {
         event!(VaAllocated(range));
     }
-    if kasan::is_on() {
+    if shadow {
         with_shadow(start, with_guard)?;
     }
     Ok(start)
@@ -183,7 +182,7 @@ pub(super) fn open(start: VirtAddr, size: u64) {
 
 /// As [`with_shadow`] on its own.
 #[inline(never)]
-fn unpoison(start: VirtAddr, size: u64) {
+pub(super) fn unpoison(start: VirtAddr, size: u64) {
     kasan::unpoison(start, size);
 }
 

@@ -40,8 +40,8 @@ impl Chain {
         following(self.first)
     }
 
-    /// Makes one area of neighbours that follow one another and are of kinds that are flushed alike:
-    /// areas that were freed one after the other mostly are neighbours. Returns the records that stand
+    /// Makes one area of neighbours that follow one another and have no blocks: areas that were freed one
+    /// after the other mostly are neighbours. Returns the records that stand
     /// for nothing any more.
     ///
     /// Some thousand areas go through here between two purges, for some ten instructions each; the
@@ -50,12 +50,14 @@ impl Chain {
         let mut spare = Spare::NONE;
         let mut rest = self.first;
         while let Some(run) = rest {
-            let blocks = run.kind.get().has_blocks();
             let (mut first, mut end) = (run.first.get(), run.end());
             let joined = run.child[1].get();
             let (mut next, mut last, mut count) = (joined, run, 0);
+            // Blocks are flushed otherwise, and are few.
+            let joins = !run.kind.get().has_blocks();
             while let Some(area) = next
-                && area.kind.get().has_blocks() == blocks
+                && !area.kind.get().has_blocks()
+                && joins
             {
                 if area.end() == first {
                     first = area.first.get();
