@@ -251,6 +251,10 @@ impl Entries {
     /// For the record they are what [`Entry::store`] is, but that they are counted together, and that
     /// nothing is recorded: who knows of a recording stores each by itself.
     #[inline(always)]
+    #[cfg_attr(
+        feature = "oracle",
+        allow(clippy::explicit_counter_loop, reason = "only the oracle wants it")
+    )]
     pub fn store_each(
         self,
         _va: VirtAddr,

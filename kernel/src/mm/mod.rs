@@ -10,7 +10,7 @@ pub mod address_space;
 #[cfg(not(target_os = "none"))]
 pub mod address_space {
     mod region;
-    pub use region::{Access, Protection, Region};
+    pub use region::{Access, Full, Protection, Region, Regions};
 }
 pub mod asid;
 #[cfg(target_os = "none")]

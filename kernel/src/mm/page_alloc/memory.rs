@@ -81,10 +81,12 @@ pub unsafe fn open(buddy: Buddy<'static>) {
     unsafe { *MAP.0.get() = buddy.map() };
     MANAGED.store(buddy.managed_pages(), Relaxed);
     *BUDDY.lock() = buddy;
-    for (_number, line) in LISTS.iter().enumerate() {
+    for line in &LISTS {
         line.lock.lock().map = map();
-        #[cfg(target_os = "none")]
-        cpu::set_page_list(_number, (&raw const *line).cast());
+    }
+    #[cfg(target_os = "none")]
+    for (number, line) in LISTS.iter().enumerate() {
+        cpu::set_page_list(number, (&raw const *line).cast());
     }
 }
 

@@ -228,7 +228,7 @@ fn map_guard(va: VirtAddr, attributes: Attributes) -> Result<(), page_table::Err
 
 /// Frees what [`vmalloc`] or [`vmalloc_huge`](super::vmalloc_huge) returned. Its pages are free at
 /// once; a TLB may know the addresses until the purge. In interrupt context a task does it, soon:
-/// see [`deferred`].
+/// see [`deferred`](mod@super::deferred).
 ///
 /// # Errors
 /// [`Error::NoArea`], after a report; nothing has changed.

@@ -1,5 +1,5 @@
 //! What [`space`](super::space) synchronises CPUs with: here the kernel's, in the tests of
-//! [`model`](super::model) the model checker's.
+//! `model` the model checker's.
 
 /// Arenas that there can be: one a CPU.
 pub const MOST_ARENAS: usize = crate::arch::cpu::MAX_CPUS;

@@ -55,6 +55,21 @@ fn a_task_that_is_alone_goes_on() {
 }
 
 #[test]
+fn a_task_in_the_background_ends_no_slice_of_others() {
+    let (mut s, idle, tasks) = machine(1, 2);
+    s.start(tasks[0], 0);
+    s.start(tasks[1], 0);
+    let running = s.next(idle[0], 0, 100).next;
+    assert_eq!(s.deadline(running), Some(100 + SLICE));
+    let other = if running.id == 0 { tasks[1] } else { tasks[0] };
+    for _ in 0..2 {
+        // The second time changes nothing.
+        s.put_in_background(other);
+        assert_eq!(s.deadline(running), None, "it counts as alone");
+    }
+}
+
+#[test]
 fn cpus_and_tasks_have_numbers() {
     let (mut s, ..) = machine(2, 0);
     assert_eq!((s.new_id(), s.new_id()), (100, 101));

@@ -2,7 +2,7 @@
 
 use super::{Frame, FreeError, Map, NONE, Relaxed, State};
 
-/// Allocated blocks, in no memory of its own; [`PageList`](super::PageList) is the same for single
+/// Allocated blocks, in no memory of its own; `PageList` is the same for single
 /// pages.
 ///
 /// Whoever has the list owns its blocks. Dropping it loses them.

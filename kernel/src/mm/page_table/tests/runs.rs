@@ -121,7 +121,7 @@ fn a_run_comes_to_what_its_leaves_come_to() {
     let machine = Machine::take();
     let walks = [
         Walk::Map(Attributes::KERNEL_DATA),
-        Walk::Map(Attributes::KERNEL_DATA - Attributes::PXN | Attributes::AP_READ_ONLY),
+        Walk::Map((Attributes::KERNEL_DATA - Attributes::PXN) | Attributes::AP_READ_ONLY),
         Walk::Edit(Edit::attributes(
             Attributes::AP_READ_ONLY,
             Attributes::empty(),
