@@ -47,4 +47,4 @@ pub use purge::{unpurged, vm_unmap_aliases};
 #[cfg(target_os = "none")]
 pub use reserve::Error;
 #[cfg(target_os = "none")]
-pub use state::{Area, Stats, arena, find, init, stats};
+pub use state::{Area, Stats, arena, find, init, record_pages, stats};

@@ -97,6 +97,12 @@ pub fn stats() -> Stats {
     stats
 }
 
+/// How many pages hold the records of areas, in all arenas. They never go back.
+pub fn record_pages() -> u64 {
+    let pages = |arena: &Arena| arena.ranges.lock().free.record_pages() as u64;
+    SPACE.arenas().iter().map(pages).sum()
+}
+
 /// An area in use.
 #[derive(Clone, Copy, Debug)]
 pub struct Area {

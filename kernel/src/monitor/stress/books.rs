@@ -22,7 +22,7 @@ const REACH: u64 = 128 << 20;
 
 /// What there was at the start.
 pub(super) struct Books {
-    /// Free pages, tables and shadow.
+    /// Free pages, tables, shadow, and records of areas.
     accounted: u64,
     space: vmalloc::Stats,
     heap: u64,
@@ -49,7 +49,10 @@ fn tables() -> u64 {
 
 fn accounted() -> u64 {
     let shadow = kasan::populate::stats();
-    page_alloc::stats().free + tables() + shadow.populated - shadow.depopulated
+    // Records are made ready by the CPU that begins alone; in the arena of another one there may come
+    // more.
+    let records = vmalloc::record_pages();
+    page_alloc::stats().free + tables() + records + shadow.populated - shadow.depopulated
 }
 
 /// Makes what a run would otherwise make the first time alone: tables for the addresses that it
