@@ -51,7 +51,9 @@ pub mod warning;
 #[cfg(target_os = "none")]
 mod start {
     use crate::{
-        arch::{cpu, device_tree::DeviceTree, exception, exit, interrupt, smp, uart, user_table},
+        arch::{
+            cpu, device_tree::DeviceTree, exception, exit, fatal, interrupt, smp, uart, user_table,
+        },
         mm::{address_space, bring_up, dump, explain, kasan, layout, lazy, stack},
         monitor, oops,
         params::{Params, Rodata},
@@ -69,7 +71,7 @@ mod start {
         cpu::init_boot_cpu();
         cpu::set_current_task((&raw const task::BOOT_TASK).cast(), task::BOOT_TASK.id);
         exception::init();
-        exception::set_fatal(oops::fatal_exception);
+        fatal::set(oops::fatal_exception);
         cpu::unmask_serror();
         #[cfg(feature = "oracle")]
         crate::verdict::install();

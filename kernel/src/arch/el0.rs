@@ -6,7 +6,7 @@
 //! handler. An interrupt of EL0 is dealt with in here, and may switch tasks.
 
 use super::frame::{ExceptionFrame, Kind};
-use super::{cpu, exception, interrupt};
+use super::{cpu, fatal::fatal, interrupt};
 use crate::event;
 use aarch64_cpu::registers::{CNTKCTL_EL1, DAIF, Readable, SCTLR_EL1, Writeable};
 use core::arch::{asm, global_asm};
@@ -110,7 +110,7 @@ pub fn run(frame: &mut ExceptionFrame, may_go_on: impl Fn() -> bool) -> Exit {
             Kind::Synchronous => break Exit::Exception,
             // It may switch, and return on another CPU.
             Kind::Irq => interrupt::dispatch(),
-            Kind::Fiq | Kind::SError => exception::fatal(frame),
+            Kind::Fiq | Kind::SError => fatal(frame),
         }
     };
     // SAFETY: as it was when this was called; the task may be on another CPU by now, which has no

@@ -68,6 +68,18 @@ impl Entry {
         }
     }
 
+    /// Tells the oracle of a store to the entry that the record does not hear of, and of the read
+    /// before it.
+    #[cfg(feature = "oracle")]
+    fn tell_stored(self, va: VirtAddr, level: Level, old: Descriptor, new: Descriptor) {
+        use mmu_oracle::event::Kind;
+        super::record::tell(Kind::EntryRead(self.told(va, level, old)));
+        super::record::tell(Kind::Store {
+            entry: self.told(va, level, new),
+            old,
+        });
+    }
+
     /// Stores `new`, which maps `va` at `level`; `old` is what the entry held, for the record.
     ///
     /// The store alone guarantees nothing to anyone: `mm::lazy` and `mm::tlb` say what must follow
@@ -230,8 +242,7 @@ impl Entries {
                 let _masked = super::cpu::mask_interrupts();
                 slot.store(new.bits(), Ordering::Relaxed);
                 #[cfg(feature = "oracle")]
-                super::record::tell_store(
-                    self.entry(stored),
+                self.entry(stored).tell_stored(
                     _va + stored as u64 * _level.bytes(),
                     _level,
                     old,
@@ -278,8 +289,7 @@ impl Entries {
                 let _masked = super::cpu::mask_interrupts();
                 slot.store(new.bits(), Ordering::Relaxed);
                 #[cfg(feature = "oracle")]
-                super::record::tell_store(
-                    self.entry(index),
+                self.entry(index).tell_stored(
                     _va + index as u64 * _level.bytes(),
                     _level,
                     old,

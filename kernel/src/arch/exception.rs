@@ -2,13 +2,11 @@
 
 use super::cpu::{EMERGENCY_STACK_SIZE, PerCpu, STACK_SIZE};
 use super::frame::{ExceptionFrame, Kind, Origin};
-use super::{abort, counters, el0, exit, interrupt, semihosting::DebugChannel};
+use super::{abort, counters, el0, fatal::fatal, interrupt};
 use crate::event;
 use aarch64_cpu::registers::{VBAR_EL1, Writeable};
 use core::arch::{asm, global_asm};
-use core::fmt::Write;
 use core::mem::offset_of;
-use spin::Once;
 
 global_asm!(
     include_str!("vectors.s"),
@@ -30,9 +28,6 @@ unsafe extern "C" {
     static exception_entry_return: u8;
 }
 
-/// What ends the machine when no one can go on, with a report.
-static FATAL: Once<fn(&ExceptionFrame) -> !> = Once::new();
-
 /// Installs the vectors on this CPU, and what there is between it and EL0. Its block must be there
 /// ([`super::cpu::init_boot_cpu`]).
 pub fn init() {
@@ -41,11 +36,6 @@ pub fn init() {
     // SAFETY: the ISB makes the new vectors the ones that the next instruction's exception takes.
     // It is part of bring-up, and not counted.
     unsafe { asm!("isb", options(nostack, preserves_flags)) };
-}
-
-/// Installs what is called with an exception that nothing can be done about. The first stays.
-pub fn set_fatal(handler: fn(&ExceptionFrame) -> !) {
-    FATAL.call_once(|| handler);
 }
 
 /// Whether `address` is where the call in exception entry returns to.
@@ -69,14 +59,4 @@ extern "C" fn exception_dispatch(frame: &mut ExceptionFrame) {
     }
     // Of the CPU that the task is on by now, which need not be the one that took the exception.
     event!(ExceptionReturn { to_el0: false });
-}
-
-/// Ends the machine with a report.
-pub(super) fn fatal(frame: &ExceptionFrame) -> ! {
-    if let Some(handler) = FATAL.get() {
-        handler(frame);
-    }
-    // Bring-up has not come to the report yet.
-    let _ = writeln!(DebugChannel, "exception before bring-up: {frame}");
-    exit::failure()
 }

@@ -80,25 +80,6 @@ fn push_store(
     });
 }
 
-/// Tells the oracle of a store to an entry that the record does not hear of, and of the read before
-/// it.
-#[cfg(feature = "oracle")]
-pub(super) fn tell_store(
-    entry: super::entry::Entry,
-    va: VirtAddr,
-    level: Level,
-    old: Descriptor,
-    new: Descriptor,
-) {
-    tell(mmu_oracle::event::Kind::EntryRead(
-        entry.told(va, level, old),
-    ));
-    tell(mmu_oracle::event::Kind::Store {
-        entry: entry.told(va, level, new),
-        old,
-    });
-}
-
 /// Records an event that is not counted: a lazy MMU call, or a function of a call tree.
 ///
 /// It is a closure that says which, so that the event is put together where it is recorded, and not

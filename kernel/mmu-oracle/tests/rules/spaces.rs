@@ -38,7 +38,7 @@ const fn asid(space: u16, asid: u16) -> Kind {
 
 /// TTBR0_EL1 with a root for each ASID.
 const fn ttbr0(asid: u16) -> Kind {
-    Kind::Ttbr0((asid as u64) << 48 | 0x4d00_0000 + 4096 * asid as u64)
+    Kind::Ttbr0(((asid as u64) << 48) | (0x4d00_0000 + 4096 * asid as u64))
 }
 
 /// The table that maps nothing.
@@ -269,7 +269,7 @@ fn each_cpu_flushes_for_itself() {
 fn of_8_bits_asids_are_the_same_that_differ_above() {
     const WIDE: Kind = Kind::Tcr(1 << 36);
     const NARROW: Kind = Kind::Tcr(0);
-    const SAME: u16 = 0x100 | A;
+    const SAME: u16 = 0x100 + A;
     let reuse = |tcr| on_one_cpu(&[tcr, asid(1, A), ttbr0(A), EMPTY, asid(2, SAME), ttbr0(SAME)]);
     assert_eq!(broken(&reuse(WIDE)), []);
     assert_eq!(broken(&reuse(NARROW)), [Rule::AsidReuse]);

@@ -2,12 +2,12 @@
 //! on. A byte each; what is other than by default is [unusual] besides, so that the hot paths read
 //! none of them.
 
-use super::Model;
 use crate::unusual::{self, Reason};
 use core::{
     fmt,
     sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed},
 };
+use lazy_mmu::Model;
 
 /// What is deferred inside a lazy section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

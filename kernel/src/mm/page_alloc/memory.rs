@@ -205,9 +205,18 @@ pub fn give_page_at_once(frame: Frame) -> bool {
     #[cfg(feature = "oracle")]
     if taken {
         // Nobody can be given it before the lock is free.
-        super::tell_freed(super::Pages::Block(frame, 0));
+        tell_freed(frame);
     }
     taken
+}
+
+/// Tells the oracle of a page that enters a list.
+#[cfg(feature = "oracle")]
+fn tell_freed(frame: Frame) {
+    crate::event!(FramesFreed(mmu_oracle::event::Frames {
+        first: frame.start(),
+        count: 1,
+    }));
 }
 
 /// As [`give_page_at_once`], by the index of the page.
@@ -227,7 +236,7 @@ pub fn give_index_at_once(index: usize) -> bool {
     let taken = mine.list.take_in(index, meta);
     #[cfg(feature = "oracle")]
     if taken {
-        super::tell_freed(super::Pages::Block(map.frame(index), 0));
+        tell_freed(map.frame(index));
     }
     taken
 }

@@ -249,6 +249,11 @@ pub fn vfree(start: VirtAddr) -> Result<(), Error> {
     }
 }
 
+/// What the task does that frees areas for handlers. Bring-up starts it.
+pub fn free_deferred(_: usize) -> usize {
+    deferred::free_all(take_down)
+}
+
 /// Takes an area down that is in use no more; in interrupt context has a task do it.
 #[inline]
 fn take_down_or_defer(area: OwnedArea) {
@@ -262,7 +267,7 @@ fn take_down_or_defer(area: OwnedArea) {
 /// Clears the leaves of an area, has it wait for the purge, and gives back the pages that are its
 /// own.
 #[inline(never)]
-pub(super) fn take_down(area: OwnedArea) {
+fn take_down(area: OwnedArea) {
     let start = area.start();
     take_down_here(area, start, SPACE.home_of(start));
 }

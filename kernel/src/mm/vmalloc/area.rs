@@ -23,6 +23,7 @@ mod busy;
 mod chain;
 mod free;
 mod pool;
+mod slot_counts;
 mod slots;
 #[cfg(test)]
 mod tests;
@@ -40,9 +41,10 @@ pub use busy::BusyAreas;
 pub use chain::{Chain, Spare, iter_raw, link_before};
 pub use free::{FreeAreas, InsertError, TakeError};
 pub use pool::{Grow, NoMemory};
-pub use slots::{BLOCK_PAGES, Blocks, DirtyBlocks};
+pub use slot_counts::BLOCK_PAGES;
+pub use slots::{Blocks, DirtyBlocks};
 
-use slots::Slots;
+use slot_counts::Slots;
 
 /// Reference to a record, or none. Records live for ever: the pool does not return its pages.
 type Link = Option<&'static VmapArea>;

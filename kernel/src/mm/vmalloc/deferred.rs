@@ -5,7 +5,7 @@
 //! and the shadow, whose locks the task that was interrupted may hold. (Linux: `vfree_atomic()`, with
 //! one list a CPU; one that takes no lock is enough here.)
 
-use super::{allocate::take_down, area::OwnedArea, space::Waiting};
+use super::{area::OwnedArea, space::Waiting};
 use crate::{
     arch::lock::{acquired, releases},
     task::wait::WaitQueue,
@@ -35,8 +35,8 @@ pub(super) fn defer(area: OwnedArea) {
     WORKER.wake_one();
 }
 
-/// What the task does, for ever: it sleeps until there is something to free. Bring-up starts it.
-pub fn free_deferred(_: usize) -> usize {
+/// Sleeps until there is something to take down, and does so, for ever.
+pub(super) fn free_all(take_down: impl Fn(OwnedArea)) -> ! {
     loop {
         WORKER.wait_until(|| AREAS.pages() > 0);
         let mut areas = AREAS.take_all();

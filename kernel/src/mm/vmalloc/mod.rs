@@ -32,10 +32,10 @@ mod reserve;
 mod state;
 
 #[cfg(target_os = "none")]
-pub use allocate::{vfree, vmalloc, vmalloc_aligned, vmap, vunmap, vzalloc};
+pub use allocate::{free_deferred, vfree, vmalloc, vmalloc_aligned, vmap, vunmap, vzalloc};
 pub use area::AreaKind;
 #[cfg(target_os = "none")]
-pub use deferred::{deferred, free_deferred, wait_for_deferred};
+pub use deferred::{deferred, wait_for_deferred};
 #[cfg(target_os = "none")]
 pub use huge::{SplitError, split_block, vmalloc_huge};
 #[cfg(target_os = "none")]

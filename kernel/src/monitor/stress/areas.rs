@@ -7,6 +7,7 @@ use super::{
     interrupts,
     messages::expect_report,
     permissions::Permissions,
+    room::AREAS,
     wrong::{Wrong, ensure, wrong},
 };
 use crate::mm::{
@@ -19,9 +20,7 @@ use crate::mm::{
 };
 use vmsa::{Level, PAGE_SIZE, PageRange, VirtAddr};
 
-/// Areas that there can be at a time.
-pub(super) const AREAS: usize = 32;
-/// Of those, in blocks.
+/// Areas of a task in blocks, at most.
 const HUGE: usize = 2;
 
 /// One area.

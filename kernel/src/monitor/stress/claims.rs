@@ -2,10 +2,7 @@
 //! made them.
 
 use super::{
-    MAX_TASKS,
-    areas::AREAS,
-    exchange::PLACES,
-    mappings::MAPPINGS,
+    room::{AREAS, MAPPINGS, MAX_TASKS, PLACES},
     wrong::{Wrong, ensure, wrong},
 };
 use crate::task::preempt;

@@ -7,15 +7,14 @@
 //! time, it looks at the books, and may choose another model and backend.
 
 use super::{
-    areas::AREAS,
     books::{Books, make_ready},
     claims,
     dice::{Dice, mix},
     exchange, interrupts,
     interrupts::Handling,
     judge,
-    mappings::MAPPINGS,
     messages::{self, Listening, verdict},
+    room::{AREAS, MAPPINGS},
     run::{Done, Run, Stopped},
     wrong::{Wrong, ensure, wrong},
 };

@@ -6,12 +6,10 @@ use super::{
     dice::Dice,
     pages::{Holding, Pages},
     protect,
+    room::PLACES,
     wrong::Wrong,
 };
 use crate::arch::{barrier, lock::Mutex};
-
-/// Things that can lie there.
-pub(super) const PLACES: usize = 12;
 
 /// What can be handed over.
 enum Thing {

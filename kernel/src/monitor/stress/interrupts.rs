@@ -3,10 +3,10 @@
 //! pages, and frees areas that tasks have left to it; what it did holds when its call returns.
 
 use super::{
-    MAX_TASKS,
     contents::{readable, store},
     dice::mix,
     leaves::LEAVES,
+    room::MAX_TASKS,
     wrong::{Wrong, wrong},
 };
 use crate::{

@@ -5,6 +5,7 @@ use super::{
     contents::{load, readable, shadow_forbids, store, writable},
     dice::Dice,
     pages::{Page, Pages},
+    room::MAPPINGS,
     wrong::{Wrong, ensure, wrong},
 };
 use crate::mm::{
@@ -13,8 +14,6 @@ use crate::mm::{
 };
 use vmsa::{Attributes, PAGE_SIZE, VirtAddr};
 
-/// Mappings that there can be at a time.
-pub(super) const MAPPINGS: usize = 12;
 /// Pages of one.
 const MOST: usize = 6;
 

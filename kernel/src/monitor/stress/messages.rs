@@ -2,7 +2,7 @@
 //! the run, and so does one that was expected and did not come.
 
 use super::{
-    MAX_TASKS,
+    room::MAX_TASKS,
     wrong::{Wrong, ensure},
 };
 use crate::{

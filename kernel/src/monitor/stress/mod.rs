@@ -17,6 +17,7 @@ mod messages;
 mod pages;
 mod permissions;
 mod protect;
+mod room;
 mod run;
 mod sections;
 mod wrong;
@@ -27,10 +28,8 @@ use super::{
 };
 use crate::{arch::cpu, println};
 use crowd::run_many;
+use room::MAX_TASKS;
 use run::{Done, Stopped, run};
-
-/// Tasks that there can be.
-const MAX_TASKS: usize = cpu::MAX_CPUS;
 
 /// `stress seed=N ops=N [tasks=N]`.
 pub(super) fn stress(arguments: &[&str]) -> Result<(), Failed> {

@@ -4,16 +4,17 @@
 //! [`crowd`]: super::crowd
 
 use super::{
-    areas::{AREAS, Areas},
+    areas::Areas,
     books::{Books, make_ready},
     claims,
     dice::Dice,
     judge,
     leaves::Leaves,
-    mappings::{MAPPINGS, Mappings},
+    mappings::Mappings,
     messages::{self, Listening, verdict},
     pages::Pages,
     protect,
+    room::{AREAS, MAPPINGS},
     sections::Sections,
     wrong::{Wrong, ensure, wrong},
 };

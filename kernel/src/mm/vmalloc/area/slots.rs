@@ -9,39 +9,10 @@ use core::fmt;
 
 use vmsa::{PageRange, VirtAddr};
 
-use super::{AreaKind, BusyAreas, Chain, Link, VmapArea, address, page_numbers};
-
-/// Pages of a block, and blocks are multiples of that: 4 MiB (VMAP_BBMAP_BITS in Linux).
-pub const BLOCK_PAGES: u16 = 1024;
-
-/// Which pages of a block are given out, and which are dirty.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Slots {
-    /// Pages below this one have been given out.
-    used: u16,
-    /// How many of them are dirty.
-    dirty: u16,
-    /// Those that have to be flushed lie from this one on, and below `end`.
-    first: u16,
-    end: u16,
-    /// In the list of dirty blocks, or under the hand of the purge.
-    listed: bool,
-}
-
-impl Slots {
-    pub(super) const NONE: Self = Self {
-        used: 0,
-        dirty: 0,
-        first: BLOCK_PAGES,
-        end: 0,
-        listed: false,
-    };
-
-    /// Whether no page of the block is mapped, and none will be.
-    fn is_through(self) -> bool {
-        self.dirty == BLOCK_PAGES
-    }
-}
+use super::{
+    AreaKind, BusyAreas, Chain, Link, VmapArea, address, page_numbers,
+    slot_counts::{BLOCK_PAGES, Slots},
+};
 
 /// The blocks of an arena. They are busy areas; this says where pages are given out, and which
 /// blocks have some to be flushed.
