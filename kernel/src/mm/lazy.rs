@@ -295,12 +295,20 @@ pub fn call_page_allocator<R>(call: impl FnOnce() -> R) -> R {
     task::current().call_page_allocator(call)
 }
 
+/// The running task, for the four functions that gdb is sent to. The task goes through their stack, so
+/// that they begin with a frame of their own: where nothing needs one before the cold ways part, the
+/// first instruction is of something inlined, and gdb's `finish` ends with that.
+#[inline(always)]
+fn current_here() -> &'static Current {
+    core::hint::black_box(task::current())
+}
+
 /// Opens a lazy section, or nests in the one that is open. Raw: prefer [`section`]. gdb stops here
 /// in scene `nesting`.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub fn lazy_mmu_mode_enable() -> Token {
-    task::current().enable()
+    current_here().enable()
 }
 
 /// Closes what the matching [`lazy_mmu_mode_enable`] opened. When it returns, every change made in
@@ -308,7 +316,7 @@ pub fn lazy_mmu_mode_enable() -> Token {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub fn lazy_mmu_mode_disable(token: Token) {
-    task::current().disable(token);
+    current_here().disable(token);
 }
 
 /// Leaves the mode, regardless of nesting, until the matching [`lazy_mmu_mode_resume`]. Raw: prefer
@@ -316,14 +324,14 @@ pub fn lazy_mmu_mode_disable(token: Token) {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub fn lazy_mmu_mode_pause() -> Token {
-    task::current().pause()
+    current_here().pause()
 }
 
 /// Ends what the matching [`lazy_mmu_mode_pause`] began.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub fn lazy_mmu_mode_resume(token: Token) {
-    task::current().resume(token);
+    current_here().resume(token);
 }
 
 /// Makes good what the current task has put off.
