@@ -48,6 +48,7 @@ pub fn open(empty: PhysAddr) {
         // is clear.
         barrier::isb();
         tlbi::issue(Operation::Vmalle1);
+        // Complete before the first such walk, on this CPU, whose TLB alone is meant (D8.16.1).
         barrier::dsb_nsh();
     }
     TCR_EL1.modify(TCR_EL1::EPD0::EnableTTBR0Walks);

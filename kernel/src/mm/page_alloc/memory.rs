@@ -190,38 +190,17 @@ pub fn take_page_at_once() -> Option<(usize, Frame)> {
 /// Gives back an allocated page, if there is nothing to it, as above. If not, nothing has changed.
 #[inline(always)]
 pub fn give_page_at_once(frame: Frame) -> bool {
-    let line = mine();
-    if line.more.load(Relaxed) {
-        return false;
-    }
-    let Some(mut mine) = line.lock.try_lock() else {
-        return false;
-    };
-    let map = mine.map;
-    let Some(index) = map.index(frame) else {
-        return false;
-    };
-    let taken = mine.list.take_in(index, &map.meta[index]);
-    #[cfg(feature = "oracle")]
-    if taken {
-        // Nobody can be given it before the lock is free.
-        tell_freed(frame);
-    }
-    taken
-}
-
-/// Tells the oracle of a page that enters a list.
-#[cfg(feature = "oracle")]
-fn tell_freed(frame: Frame) {
-    crate::event!(FramesFreed(mmu_oracle::event::Frames {
-        first: frame.start(),
-        count: 1,
-    }));
+    give_at_once(|map| map.index(frame))
 }
 
 /// As [`give_page_at_once`], by the index of the page.
 #[inline(always)]
 pub fn give_index_at_once(index: usize) -> bool {
+    give_at_once(|_| Some(index))
+}
+
+#[inline(always)]
+fn give_at_once(page: impl FnOnce(Map<'static>) -> Option<usize>) -> bool {
     let line = mine();
     if line.more.load(Relaxed) {
         return false;
@@ -230,13 +209,18 @@ pub fn give_index_at_once(index: usize) -> bool {
         return false;
     };
     let map = mine.map;
-    let Some(meta) = map.meta.get(index) else {
+    let Some((index, meta)) = page(map).and_then(|index| Some((index, map.meta.get(index)?)))
+    else {
         return false;
     };
     let taken = mine.list.take_in(index, meta);
     #[cfg(feature = "oracle")]
     if taken {
-        tell_freed(map.frame(index));
+        // Nobody can be given it before the lock is free.
+        crate::event!(FramesFreed(mmu_oracle::event::Frames {
+            first: map.frame(index).start(),
+            count: 1,
+        }));
     }
     taken
 }
