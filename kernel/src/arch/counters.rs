@@ -48,12 +48,18 @@ macro_rules! add {
 #[inline(always)]
 pub(super) fn count(kind: &Kind) {
     match kind {
-        Kind::Store { .. } => add!(stores, "#1"),
+        Kind::Store { .. } => count_store(),
         Kind::Barrier(Barrier::Isb) => add!(isb, "#1"),
         Kind::Barrier(_) => add!(dsb, "#1"),
         Kind::Tlbi(_) => add!(tlbi, "#1"),
         Kind::Cache(_) | Kind::Lazy { .. } | Kind::Enter(_) | Kind::Leave(_) => {}
     }
+}
+
+/// Counts one store.
+#[inline(always)]
+pub(super) fn count_store() {
+    add!(stores, "#1");
 }
 
 /// Counts stores, none of which was counted when it was made.

@@ -108,6 +108,17 @@ impl Entry {
         emit_store(self.pa, space, va, level, old, new);
     }
 
+    /// As [`store`](Self::store), for who knows that nobody records.
+    #[inline(always)]
+    pub fn store_unrecorded(self, _va: VirtAddr, _level: Level, _old: Descriptor, new: Descriptor) {
+        #[cfg(feature = "oracle")]
+        let _masked = super::cpu::mask_interrupts();
+        self.slot.store(new.bits(), Ordering::Relaxed);
+        super::counters::count_store();
+        #[cfg(feature = "oracle")]
+        self.tell_stored(_va, _level, _old, new);
+    }
+
     /// Stores `new` if the entry still holds `old`: a store like any other for the record and for
     /// whoever must see it, and nothing at all otherwise.
     ///

@@ -98,6 +98,11 @@ pub mod counters {
         }
     }
 
+    /// Counts one store.
+    pub fn count_store() {
+        count_stores(1);
+    }
+
     /// Counts stores, none of which was counted when it was made.
     pub fn count_stores(number: usize) {
         counters().stores.fetch_add(number, Relaxed);

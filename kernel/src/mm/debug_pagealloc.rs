@@ -22,7 +22,9 @@ use super::{
 };
 use crate::{
     arch::{backtrace, record::span},
-    event, task, unusual, warning,
+    event, task,
+    unusual::{self, Tool},
+    warning,
 };
 use core::{
     fmt,
@@ -168,6 +170,9 @@ static POISONS: AtomicBool = AtomicBool::new(false);
 /// Turns on what is asked for. With `histories` (one for each frame from `base` on) free pages
 /// leave the linear map, which they must have left already; with `poison` they are filled.
 pub fn install(histories: Option<(Frame, &'static [History])>, poison: bool) {
+    if histories.is_some() {
+        unusual::has(Tool::DebugPagealloc);
+    }
     UNMAPS.store(histories.is_some(), Ordering::Relaxed);
     POISONS.store(poison, Ordering::Relaxed);
     let unmaps = histories.is_some();
@@ -186,6 +191,7 @@ pub fn install(histories: Option<(Frame, &'static [History])>, poison: bool) {
 }
 
 /// Whether free pages leave the linear map.
+#[inline]
 pub fn is_on() -> bool {
     UNMAPS.load(Ordering::Relaxed)
 }

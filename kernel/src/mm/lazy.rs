@@ -20,6 +20,7 @@ mod owed;
 mod percpu;
 mod queue;
 mod run;
+mod single;
 mod store;
 
 use crate::{
@@ -55,6 +56,7 @@ pub use run::{
     Edit, KnownFrames, clear_run, clear_run_folded, clear_run_unseen, edit_run, map_adjacent_run,
     map_frames_run, map_run,
 };
+pub use single::{clear_single, map_single};
 pub use store::{load_leaf, store_block, store_leaf, take_leaf};
 
 /// Whose mode it is: the running task's.

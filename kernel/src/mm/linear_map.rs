@@ -216,20 +216,23 @@ pub(super) fn tell_written(page: Frame) {
 
 /// Physical address of the live root.
 static ROOT: AtomicU64 = AtomicU64::new(0);
+/// Its bits.
+const ROOT_BITS: u64 = (1 << 48) - PAGE_SIZE;
 /// Whether every leaf of the linear map is a page.
 static PAGE_GRANULAR: AtomicBool = AtomicBool::new(true);
 
 /// Makes the tree whose root is `root` the one that [`kernel`] means.
 pub(super) fn adopt(root: Frame, page_granular: bool) {
-    ROOT.store(root.number(), Ordering::Relaxed);
+    ROOT.store(root.start().as_u64(), Ordering::Relaxed);
     PAGE_GRANULAR.store(page_granular, Ordering::Relaxed);
 }
 
 /// The kernel's page tables. Only after bring-up.
 #[inline]
 pub fn kernel() -> PageTable<Linear> {
-    let root = Frame::from_number(ROOT.load(Ordering::Relaxed)).expect("adopt() was given a frame");
-    PageTable::new(root, Linear(()))
+    // Masked, so that the compiler sees that it is an address: `adopt` was given a frame.
+    let root = PhysAddr::literal(ROOT.load(Ordering::Relaxed) & ROOT_BITS);
+    PageTable::new(Frame::containing(root), Linear(()))
 }
 
 /// Whether single pages of the linear map can be changed (`can_set_direct_map()` in Linux): with

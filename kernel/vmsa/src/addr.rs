@@ -58,6 +58,21 @@ impl VirtAddr {
         }
     }
 
+    /// The canonical address whose bits `[48:0]` are those of `address`, of which nothing else counts.
+    /// For numbers that come from an address, where [`new`](Self::new) would check the known.
+    ///
+    /// ```
+    /// use vmsa::VirtAddr;
+    /// let va = VirtAddr::literal(0xffff_8000_4020_0000);
+    /// assert_eq!(VirtAddr::sign_extended(va.as_u64() & 0x1_ffff_ffff_ffff), va);
+    /// ```
+    #[must_use]
+    pub const fn sign_extended(address: u64) -> Self {
+        /// Bits that are copies of the one below them.
+        const COPIES: u32 = u64::BITS - ADDRESS_BITS - 1;
+        Self(((address << COPIES) as i64 >> COPIES) as u64)
+    }
+
     /// An address that is known when the program is written.
     ///
     /// In a constant this is checked at compile time.

@@ -18,6 +18,7 @@ use crate::{
         tlb::{Flush, Removed},
     },
     task::lock::SpinLock,
+    unusual::{self, Tool},
 };
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use vmsa::{Attributes, Descriptor, Frame, Level, PAGE_SIZE, PageRange, VirtAddr};
@@ -38,6 +39,7 @@ pub fn is_on() -> bool {
 
 /// Gives every area from now on a shadow; the shared one has been mapped.
 pub fn enable() {
+    unusual::has(Tool::Kasan);
     ON.store(true, Ordering::Relaxed);
 }
 

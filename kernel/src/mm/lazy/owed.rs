@@ -53,6 +53,13 @@ pub(super) fn emit_barriers() {
     }
 }
 
+/// As [`emit_and_settle`], in a task and where nothing is [unusual](crate::unusual).
+#[inline(always)]
+pub(super) fn emit_and_settle_unrecorded() {
+    barrier::dsb_ishst_and_isb_unrecorded();
+    task::current().deferred.barriers.set(false);
+}
+
 /// The barriers, at once, and they are enough for what was owed before.
 #[inline(always)]
 pub fn emit_and_settle() {

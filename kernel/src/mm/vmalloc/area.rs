@@ -238,9 +238,10 @@ impl Deref for OwnedArea {
     }
 }
 
-/// Address of the page with this number.
+/// Address of the page with this number, which comes from a canonical one.
+#[inline]
 fn address(page: u64) -> VirtAddr {
-    VirtAddr::new(page << PAGE_SHIFT).expect("page numbers come from canonical addresses")
+    VirtAddr::sign_extended(page << PAGE_SHIFT)
 }
 
 /// The `pages` pages from the one with this number.

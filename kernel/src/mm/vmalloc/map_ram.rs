@@ -23,7 +23,7 @@ use crate::{
         page_table,
         tlb::{Removed, flush_kernel_range},
     },
-    task,
+    task, unusual,
 };
 use core::panic::Location;
 use vmsa::{Attributes, Frame, PAGE_SIZE, PageRange, VirtAddr};
@@ -39,9 +39,29 @@ pub const MAX_FROM_BLOCK: usize = 64;
 #[track_caller]
 #[inline]
 pub fn vm_map_ram(frames: &[Frame]) -> Result<VirtAddr, Error> {
+    // One page, where nobody watches or interrupts: a leaf and its barriers, and no more than that.
+    if let [frame] = *frames
+        && goes_short()
+        && !task::current().in_interrupt()
+        && let Some(start) = SPACE.take_slots(cpu::id() as usize, 1)
+    {
+        if !linear_map::kernel().map_single(start, frame, Attributes::KERNEL_DATA) {
+            return map_given_out(start, frames);
+        }
+        return Ok(start);
+    }
     map_ram(frames, Location::caller())
 }
 
+/// Whether there is a short way for one page. There is none where the page has a shadow, or is to be
+/// flushed at once.
+#[inline(always)]
+fn goes_short() -> bool {
+    // Planted bugs are to be met.
+    !cfg!(feature = "bugs") && !unusual::anything_or_tools()
+}
+
+#[inline(never)]
 fn map_ram(frames: &[Frame], caller: &'static Location<'static>) -> Result<VirtAddr, Error> {
     let _span = span("vm_map_ram");
     if frames.is_empty() || frames.len() > MAX_FROM_BLOCK {
@@ -57,18 +77,22 @@ fn map_ram(frames: &[Frame], caller: &'static Location<'static>) -> Result<VirtA
         Some(start) => start,
         None => new_block(pages, caller)?,
     };
+    map_given_out(start, frames)
+}
+
+/// Maps `frames` at addresses from `start` on that a block has given out for them.
+#[inline(never)]
+fn map_given_out(start: VirtAddr, frames: &[Frame]) -> Result<VirtAddr, Error> {
     // Addresses come from one block, whose last page is one of the address space's as well.
-    let range = PageRange::new(start, pages.into()).ok_or(Error::Invalid)?;
-    let frames = frames.iter().copied();
-    let mapped = linear_map::kernel().map_pages(range, frames, Attributes::KERNEL_DATA);
-    match mapped {
+    let range = PageRange::new(start, frames.len() as u64).ok_or(Error::Invalid)?;
+    match linear_map::kernel().map_frames(start, frames, Attributes::KERNEL_DATA) {
         Ok(()) => {
             reserve::open(start, range.bytes());
             Ok(start)
         }
         Err(page_table::Error::OutOfMemory) => {
             // Never mapped; that they count as dirty loses them as any others.
-            give_back(range, pages);
+            give_back(range, frames.len() as u16);
             Err(Error::OutOfMemory)
         }
         // Pages that were not given out are not mapped, and there is a frame for each.
@@ -104,9 +128,30 @@ fn new_block(pages: u16, caller: &'static Location<'static>) -> Result<VirtAddr,
 #[track_caller]
 #[inline]
 pub fn vm_unmap_ram(start: VirtAddr, pages: usize) -> Result<(), Error> {
+    if pages == 1 && goes_short() && unmap_single(start) {
+        return Ok(());
+    }
     unmap_ram(start, pages, Location::caller())
 }
 
+/// Unmaps a page of this CPU's block, where nothing else is to be done for it. False if it is not of
+/// this kind; then nothing has changed.
+#[inline(always)]
+fn unmap_single(start: VirtAddr) -> bool {
+    SPACE.give_back_single(start, || {
+        let unmapped = linear_map::kernel().clear_single(start);
+        #[cfg(feature = "oracle")]
+        if let Some(range) = PageRange::new(start, 1).filter(|_| unmapped) {
+            event!(WindowOpened {
+                window: event::Window::LazyPurge,
+                range,
+            });
+        }
+        unmapped
+    })
+}
+
+#[inline(never)]
 fn unmap_ram(
     start: VirtAddr,
     pages: usize,

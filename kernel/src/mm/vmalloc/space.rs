@@ -309,7 +309,7 @@ impl Space {
     }
 
     /// Gives out pages for `vm_map_ram` from the block of a CPU; `None` where that takes a new one.
-    #[inline]
+    #[inline(always)]
     pub fn take_slots(&self, cpu: usize, pages: u16) -> Option<VirtAddr> {
         self.arenas.get(cpu)?.ranges.lock().blocks.take(pages)
     }
@@ -333,6 +333,17 @@ impl Space {
             let ranges = arena.ranges.lock();
             ranges.blocks.holds(&ranges.busy, range)
         })
+    }
+
+    /// Takes back one page of a block, which `unmap` unmaps: [`Blocks::give_back_single`]. To have it
+    /// unmapped under the lock saves taking it twice, once for whether it is to be unmapped at all.
+    #[inline(always)]
+    pub fn give_back_single(&self, start: VirtAddr, unmap: impl FnOnce() -> bool) -> bool {
+        let Some(arena) = self.arena_of(start) else {
+            return false;
+        };
+        let mut ranges = arena.ranges.lock();
+        ranges.blocks.give_back_single(start, unmap)
     }
 
     /// Takes back pages of a block that have been unmapped, `dirty` of which were mapped. Says of which

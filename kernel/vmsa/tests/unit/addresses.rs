@@ -194,6 +194,14 @@ proptest! {
     }
 
     #[test]
+    fn bit_48_decides_what_the_ones_above_it_are(va in virtual_address(), any in any::<u64>()) {
+        prop_assert_eq!(VirtAddr::sign_extended(va.as_u64()), va);
+        let extended = VirtAddr::sign_extended(any);
+        prop_assert_eq!(VirtAddr::new(extended.as_u64()), Some(extended));
+        prop_assert_eq!((extended.as_u64() ^ any) << 15, 0);
+    }
+
+    #[test]
     fn alignment(va in virtual_address(), shift in 0u32..=48) {
         let (at, align) = (i128::from(va.as_u64()), 1i128 << shift);
         let bytes = 1u64 << shift;

@@ -7,7 +7,7 @@
 
 use core::fmt;
 
-use vmsa::{PageRange, VirtAddr};
+use vmsa::{PAGE_SHIFT, PageRange, VirtAddr};
 
 use super::{
     AreaKind, BusyAreas, Chain, Link, VmapArea, address, page_numbers,
@@ -47,10 +47,10 @@ impl Blocks {
     pub fn take(&mut self, pages: u16) -> Option<VirtAddr> {
         let block = self.current?;
         let slots = block.slots.get();
-        let used = slots.used + pages;
-        if used > BLOCK_PAGES {
+        if slots.used > BLOCK_PAGES - pages {
             return None;
         }
+        let used = slots.used + pages;
         block.slots.set(Slots { used, ..slots });
         Some(address(block.first.get() + u64::from(slots.used)))
     }
@@ -122,6 +122,35 @@ impl Blocks {
         block.slots.set(slots);
         self.list(block);
         slots.is_through()
+    }
+
+    /// Takes back the page at `start` as [`give_back`](Self::give_back) does, where little is to be seen
+    /// to: it was given out from the block from which pages are given out now, which is listed already
+    /// and does not become dirty as a whole. `unmap` unmaps it, and says whether it was mapped. False
+    /// where any of that is not so; then nothing has been taken back.
+    #[inline(always)]
+    pub fn give_back_single(&mut self, start: VirtAddr, unmap: impl FnOnce() -> bool) -> bool {
+        let Some(block) = self.current else {
+            return false;
+        };
+        let slots = block.slots.get();
+        // The number of the page in the block. What is no multiple of a page, or below the block, is a
+        // number with high bits set, and so beyond all of them.
+        let bytes = start.as_u64().wrapping_sub(block.first.get() << PAGE_SHIFT);
+        let page = bytes.rotate_right(PAGE_SHIFT);
+        let short = page < slots.used.into() && slots.listed && slots.dirty < BLOCK_PAGES - 1;
+        if !short || !unmap() {
+            return false;
+        }
+        // Read again: what the fields hold need not be kept over all that, and stays in registers.
+        let slots = block.slots.get();
+        block.slots.set(Slots {
+            dirty: slots.dirty + 1,
+            first: slots.first.min(page as u16),
+            end: slots.end.max(page as u16 + 1),
+            ..slots
+        });
+        true
     }
 
     /// Puts a block in the list of dirty ones, if it is not there.

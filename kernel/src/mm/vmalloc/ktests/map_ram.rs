@@ -6,8 +6,10 @@ use crate::{
     check, check_eq, kernel_test,
     ktest::{Failure, TestResult},
     mm::{
-        debug_pagealloc, kasan, linear_map, page_alloc,
-        testing::{Usage, bytes, logged, make_room, must, trouble},
+        debug_pagealloc, kasan,
+        lazy::{self, Backend, Model},
+        linear_map, page_alloc,
+        testing::{Chosen, Usage, bytes, logged, make_room, must, trouble},
         vmalloc::{
             AreaKind, Error, area::BLOCK_PAGES, find, unpurged, vfree, vm_map_ram,
             vm_unmap_aliases, vm_unmap_ram, vmallocinfo, vunmap,
@@ -15,6 +17,7 @@ use crate::{
     },
     task::schedule::{migrate_to, unpin},
     tests::cpus::{all, me, on},
+    trace::Counts,
 };
 use alloc::{format, string::String, vec::Vec};
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -132,6 +135,35 @@ kernel_test! { "map_ram", a_block_that_is_dirty_as_a_whole_is_purged, {
     drop(starts);
     let after = Usage::now();
     check_eq!((after.space, after.shadow), (before.space, before.shadow));
+    Ok(())
+} }
+
+kernel_test! { "map_ram", one_page_is_a_leaf_and_its_barriers, {
+    let own = Own::new(1)?;
+    let _chosen = Chosen::new(Model::TwoCounters, Backend::Barriers)?;
+    // A block, whose table is there, and that is dirty already.
+    let first = must!(vm_map_ram(&own.0));
+    must!(vm_unmap_ram(first, 1));
+    for in_section in [false, true] {
+        let section = in_section.then(lazy::section);
+        let counts = Counts::now();
+        let start = must!(vm_map_ram(&own.0));
+        // SAFETY: the page is the test's own.
+        must!(unsafe { probe_write_u64(start, 7) });
+        drop(section);
+        let map = counts.since();
+        // Whoever has a section open owes nothing for it at its end.
+        check_eq!((map.stores, map.dsb, map.isb, map.tlbi), (1, 1, 1, 0));
+        let counts = Counts::now();
+        must!(vm_unmap_ram(start, 1));
+        let unmap = counts.since();
+        if !debug_pagealloc::is_on() {
+            check_eq!((unmap.stores, unmap.dsb, unmap.isb, unmap.tlbi), (1, 0, 0, 0));
+        }
+        vm_unmap_aliases();
+        check!(not_mapped(probe_read_u64(start)));
+        check_eq!(logged(|| vm_unmap_ram(start, 1)).1, Err(Error::NoArea(start)));
+    }
     Ok(())
 } }
 

@@ -126,3 +126,63 @@ fn what_is_dirty_is_flushed_once_and_a_block_goes_as_a_whole() {
     check_free(&free);
     check_records(&free, 0);
 }
+
+/// Whether the page at `start` was taken back the short way, and whether it came to be unmapped.
+fn give_back_single(blocks: &mut Blocks, start: VirtAddr, mapped: bool) -> (bool, bool) {
+    let mut asked = false;
+    let taken = blocks.give_back_single(start, || {
+        asked = true;
+        mapped
+    });
+    (taken, asked)
+}
+
+#[test]
+fn a_single_page_goes_the_short_way_only_where_that_is_all() {
+    const LONG: (bool, bool) = (false, false);
+    let (mut free, mut busy, mut blocks) = arena(2);
+    let page = |page| address(PAGES + page);
+    assert_eq!(give_back_single(&mut blocks, page(0), true), LONG);
+    let start = block(&mut free, &mut busy);
+    blocks.renew(&busy, start, 10);
+    // It is to be listed first.
+    assert_eq!(give_back_single(&mut blocks, page(3), true), LONG);
+    assert!(!blocks.give_back(&busy, range(PAGES + 4, 1), 1));
+    assert_eq!(give_back_single(&mut blocks, page(3), true), (true, true));
+    assert_eq!(give_back_single(&mut blocks, page(9), true), (true, true));
+    // What is not mapped is left to who reports it.
+    assert_eq!(give_back_single(&mut blocks, page(0), false), (false, true));
+    // No page of those that are given out, or no page.
+    for start in [
+        page(10),
+        address(PAGES - 1),
+        page(2) + 8,
+        VirtAddr::literal(0),
+        VirtAddr::MAX,
+    ] {
+        assert_eq!(give_back_single(&mut blocks, start, true), LONG);
+    }
+    let three = (vec![(PAGES + 3, 7)], 0);
+    assert_eq!(purge(&mut free, &mut busy, &mut blocks), three);
+    // The purge has taken it from the list.
+    assert_eq!(give_back_single(&mut blocks, page(5), true), LONG);
+    assert!(!blocks.give_back(&busy, range(PAGES + 5, 1), 1));
+    // The last page of all: somebody has to be told that the block is through.
+    assert_eq!(blocks.take(1014), Some(page(10)));
+    assert!(!blocks.give_back(&busy, range(PAGES + 10, 1014), 1014));
+    for last in [0, 1, 2, 6, 7] {
+        assert_eq!(
+            give_back_single(&mut blocks, page(last), true),
+            (true, true)
+        );
+    }
+    assert_eq!(give_back_single(&mut blocks, page(8), true), LONG);
+    assert!(blocks.give_back(&busy, range(PAGES + 8, 1), 1));
+    assert_eq!(purge(&mut free, &mut busy, &mut blocks).1, 1);
+    // A block from which nothing is given out any more.
+    let first = block(&mut free, &mut busy);
+    blocks.renew(&busy, first, 2);
+    let second = block(&mut free, &mut busy);
+    blocks.renew(&busy, second, 1);
+    assert_eq!(give_back_single(&mut blocks, first, true), LONG);
+}
