@@ -1,6 +1,7 @@
-//! The single pages that a CPU keeps for itself (the per-CPU page lists of Linux), as data.
+//! The pages that a CPU keeps for itself (the per-CPU page lists of Linux), as data: single ones, and
+//! those of lists.
 //!
-//! Two stacks of at most [`BATCH`] pages. The first is used; when it is full, it becomes the second, and
+//! For single pages there are two stacks of at most [`BATCH`] pages. The first is used; when it is full, it becomes the second, and
 //! what that held goes back to the buddy system; when it is empty, the second takes its place, and
 //! only when both are empty [`BATCH`] pages come from the buddy system. So between two visits there
 //! lie at least [`BATCH`] calls, whatever their order; the page that was freed last is allocated
@@ -8,9 +9,17 @@
 //! Bonwick and Adams, "Magazines and Vmem", USENIX 2001, with the buddy system as the depot.)
 //!
 //! [`BATCH`] is 32: a batch is then one block of order 5 on fresh memory, a visit costs each page a
-//! few instructions, and interrupts are masked for some thousand of them at most. Twice that, 256 KiB,
-//! is what a CPU may hold back from the others and from merging (until somebody drains it): 2 MiB
-//! with 8 CPUs, and less than Linux's least.
+//! few instructions, and interrupts are masked for some thousand of them at most.
+//!
+//! Lists of up to [`KEPT`] pages come from one chain, and go back to it, at its front: a list that is
+//! freed and wanted again is not merged into blocks and split again (a third of the instructions of a
+//! `vmalloc` of 16 pages). What was taken off last comes back first, mostly, and is then one run with what
+//! was left: as long as that holds, every list is one run. Where the chain has fewer pages than are wanted
+//! it goes back to the buddy system, which gives [`KEPT`] pages in its place, in one block where it
+//! has one; where it would have more than [`KEPT`], what lay there goes back, and the new list stays.
+//!
+//! A CPU may hold back 2 * [`BATCH`] + [`KEPT`] pages, 768 KiB, from the others and from merging, until
+//! somebody drains it; whoever finds too little memory does.
 
 use super::{
     buddy::Buddy,
@@ -19,8 +28,10 @@ use super::{
 };
 use core::sync::atomic::Ordering::Relaxed;
 
-/// Pages that come and go together.
+/// Single pages that come and go together.
 pub const BATCH: u32 = 32;
+/// The most pages that the chain has: one block of order 7.
+pub const KEPT: u32 = 128;
 
 /// Pages chained through their metadata, the last first.
 #[derive(Debug)]
@@ -60,6 +71,8 @@ impl Stack {
 pub struct CpuList {
     used: Stack,
     full: Stack,
+    /// Pages of lists. All are [`State::Listed`], as in the stacks.
+    kept: Chain,
 }
 
 impl CpuList {
@@ -67,11 +80,12 @@ impl CpuList {
     pub const EMPTY: Self = Self {
         used: Stack::EMPTY,
         full: Stack::EMPTY,
+        kept: Chain::EMPTY,
     };
 
     /// How many pages.
     pub fn count(&self) -> u64 {
-        u64::from(self.used.count + self.full.count)
+        u64::from(self.used.count + self.full.count) + self.kept.count()
     }
 
     /// Hands out the page that came last, as allocated.
@@ -149,10 +163,60 @@ impl CpuList {
         }
     }
 
+    /// Hands out `count` pages of the chain, as allocated: in one run, mostly. `None` where it has
+    /// fewer: then it is to be [refilled](Self::refill_kept).
+    #[inline]
+    pub(super) fn take_kept(&mut self, map: Map<'_>, count: u32) -> Option<Chain> {
+        self.kept.take_front(map, count)
+    }
+
+    /// Sees to it that the chain has `count` pages, up to [`KEPT`], if the buddy system does.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn refill_kept<'a>(&mut self, map: Map<'a>, count: u32, buddy: &mut Buddy<'a>) {
+        drain_chain(&mut self.kept, map, buddy);
+        let wanted = u64::from(KEPT).min(buddy.free_pages());
+        if wanted < count.into() || buddy.reserve(wanted).is_err() {
+            return;
+        }
+        let mut pages = Chain::EMPTY;
+        buddy.take_reserved(&mut pages, wanted, wanted);
+        for (start, end) in pages.runs(map).indices() {
+            map.set_all(start, end, State::Listed);
+        }
+        self.kept.prepend(map, &pages);
+    }
+
+    /// Takes in the pages of a list, [`KEPT`] at most, whose state says so already.
+    #[inline]
+    pub(super) fn keep<'a, B>(&mut self, map: Map<'a>, pages: &Chain, buddy: impl FnOnce() -> B)
+    where
+        B: core::ops::DerefMut<Target = Buddy<'a>>,
+    {
+        if self.kept.count() + pages.count() > KEPT.into() {
+            drain_chain(&mut self.kept, map, &mut buddy());
+        }
+        self.kept.prepend(map, pages);
+    }
+
     /// Gives all pages back to the buddy system.
     pub(super) fn drain<'a>(&mut self, map: Map<'a>, buddy: &mut Buddy<'a>) {
         drain(&mut self.used, map, buddy);
         drain(&mut self.full, map, buddy);
+        drain_chain(&mut self.kept, map, buddy);
+    }
+}
+
+#[inline(never)]
+fn drain_chain<'a>(chain: &mut Chain, map: Map<'a>, buddy: &mut Buddy<'a>) {
+    let mut runs = core::mem::replace(chain, Chain::EMPTY).runs(map);
+    loop {
+        buddy.release_singles(&mut runs, KEPT, State::Listed);
+        let Some((start, end)) = runs.step() else {
+            return;
+        };
+        map.set_all(start, end, State::Body);
+        buddy.release_range(start, end);
     }
 }
 

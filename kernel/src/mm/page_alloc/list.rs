@@ -4,6 +4,8 @@
 //! A chain does not hold on to the metadata, and so is 16 bytes. With the [`Map`] in it it was 48,
 //! and each move of it a call of `memcpy`.
 
+mod front;
+
 use super::{
     error::FreeError,
     map::{MANY, Map, NONE, PageMeta, State},

@@ -12,7 +12,7 @@
 
 use super::{
     buddy::{Buddy, ORDERS},
-    cpu_list::CpuList,
+    cpu_list::{CpuList, KEPT},
     error::OutOfMemory,
     list::Chain,
     map::{Map, PageMeta, State},
@@ -52,7 +52,7 @@ static LISTS: [Line; cpu::MAX_CPUS] = [const {
         more: AtomicBool::new(false),
     }
 }; cpu::MAX_CPUS];
-const _: () = assert!(size_of::<Line>() == 64);
+const _: () = assert!(size_of::<Line>() == 128);
 static BUDDY: IrqLock<Buddy<'static>> = IrqLock::new(Buddy::EMPTY);
 /// What is known of the pages: for what needs no lock.
 static MAP: Published = Published(UnsafeCell::new(NO_MAP));
@@ -285,29 +285,28 @@ pub fn give_block(frame: Frame, order: u8) {
 #[inline]
 pub fn take_list(count: u64) -> Result<Chain, OutOfMemory> {
     let map = map();
+    if count == 1 {
+        let index = map.index(take_page()?).ok_or(OutOfMemory)?;
+        return Ok(Chain::of(index));
+    }
+    if count <= KEPT.into()
+        && let Some(pages) = take_kept(map, count as u32)
+    {
+        return Ok(pages);
+    }
     let mut pages = Chain::EMPTY;
-    if count <= FEW {
-        take_few(map, count, &mut pages);
-    }
-    if pages.count() < count {
-        take_many(count - pages.count(), &mut pages)
-            .inspect_err(|OutOfMemory| _ = give_many(map, &pages))?;
-    }
+    take_many(count, &mut pages)?;
     Ok(pages)
 }
 
-/// So many pages come from the CPU's list and return to it. More are cheaper from the buddy system: one
-/// block, not a page at a time; and a list that they went through would be emptied by them.
-const FEW: u64 = 4;
-
-/// Takes as many of `count` pages as the CPU's list has.
-fn take_few(map: Map<'static>, count: u64, pages: &mut Chain) {
-    let mut mine = mine().lock.lock();
-    while pages.count() < count
-        && let Some(index) = mine.list.pop(map)
-    {
-        pages.append_taken(map, index, 1);
-    }
+/// Takes `count` pages of those that the CPU keeps, if there are as many, or the buddy system has them.
+#[inline]
+fn take_kept(map: Map<'static>, count: u32) -> Option<Chain> {
+    let list = &mut mine().lock.lock().list;
+    list.take_kept(map, count).or_else(|| {
+        list.refill_kept(map, count, &mut BUDDY.lock());
+        list.take_kept(map, count)
+    })
 }
 
 fn take_many(count: u64, pages: &mut Chain) -> Result<(), OutOfMemory> {
@@ -342,14 +341,22 @@ pub struct Given {
 #[inline]
 pub fn give_list(pages: &Chain) -> Given {
     let map = map();
-    if is_many(pages.count()) {
+    let count = pages.count();
+    if count > KEPT.into() {
         return give_many(map, pages);
     }
-    for (start, end) in pages.runs(map).indices() {
-        (start..end).for_each(|index| give_page(index, &map.meta[index]));
+    if is_many(count) {
+        // Nobody can be given them before they are in the chain.
+        if !pages.change(map, State::Listed) {
+            return give_many(map, pages);
+        }
+        let list = &mut mine().lock.lock().list;
+        list.keep(map, pages, || BUDDY.lock());
+    } else if let Some(index) = pages.only_run() {
+        give_page(index, &map.meta[index]);
     }
     Given {
-        pages: pages.count(),
+        pages: count,
         refused: None,
     }
 }
@@ -357,7 +364,7 @@ pub fn give_list(pages: &Chain) -> Given {
 /// Whether the pages of a list are taken in together.
 #[inline]
 pub fn is_many(pages: u64) -> bool {
-    pages > FEW
+    pages > 1
 }
 
 /// Gives pages to the buddy system. Runs of adjacent frames become blocks at once.

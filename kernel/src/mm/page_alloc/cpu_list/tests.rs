@@ -1,5 +1,7 @@
 //! The lists of several CPUs before one buddy system, against a plain list of who owns which frame.
 
+mod kept;
+
 use super::*;
 use crate::mm::page_alloc::{
     error::{FreeError, OutOfMemory},

@@ -1,0 +1,145 @@
+//! Chains of pages that are put together and taken apart at their front, in steps by run: a page
+//! costs no more than the change of its state.
+
+use super::{Chain, IN_USE};
+use crate::mm::page_alloc::map::{MANY, Map, PageMeta, State};
+use core::sync::atomic::Ordering::Relaxed;
+
+impl Chain {
+    /// Puts all pages from the state that they are in into `to`, or none, where one is not in it: it was
+    /// freed behind the back of who has the chain. Whether it was done.
+    #[inline]
+    pub(in super::super) fn change(&self, map: Map<'_>, to: State) -> bool {
+        let from = self.state();
+        let mut runs = self.runs(map);
+        let mut done = 0;
+        loop {
+            // As in `retire`: what a page says of the next is read when it is known to be ours.
+            let Some(first) = runs.first() else {
+                return true;
+            };
+            let is_ours = |meta: &PageMeta| meta.change(from, to, 0);
+            if !map.meta.get(first).is_some_and(is_ours) {
+                break;
+            }
+            done += 1;
+            if runs.step_single().is_some() {
+                continue;
+            }
+            let Some((start, end)) = runs.step() else {
+                break;
+            };
+            let changed = map.change_all(start + 1, end, from, to);
+            done += changed - (start + 1);
+            if changed < end {
+                break;
+            }
+        }
+        self.change_back(map, done);
+        false
+    }
+
+    /// Puts the first `count` pages, which are nobody else's, back into the state that they were in.
+    #[cold]
+    #[inline(never)]
+    fn change_back(&self, map: Map<'_>, count: usize) {
+        let mut left = count;
+        for (start, end) in self.runs(map).indices() {
+            let pages = left.min(end - start);
+            map.set_all(start, start + pages, self.state());
+            left -= pages;
+            if left == 0 {
+                return;
+            }
+        }
+    }
+
+    /// Puts the pages of `front` before its own. What state they are in is the caller's to see to.
+    #[inline]
+    pub(in super::super) fn prepend(&mut self, map: Map<'_>, front: &Self) {
+        let pages = front.count & !IN_USE;
+        if self.count & !IN_USE == 0 {
+            *self = Self {
+                count: pages,
+                ..*front
+            };
+            return;
+        }
+        // The last run of the one comes before the first of the other, or is one with it: mostly so, if
+        // that is what was left when the pages were taken.
+        let (mut end, mut next) = (front.end, Some(self.first));
+        if front.end == self.first {
+            (end, next) = match self.runs(map).step() {
+                Some((_, end)) if self.first != self.last => {
+                    let link = map.meta[self.first as usize].next.load(Relaxed);
+                    (end as u32, Some(link & !MANY))
+                }
+                _ => (end, None),
+            };
+        }
+        match next {
+            Some(next) => link(map, front.last, end, next),
+            None => self.last = front.last,
+        }
+        self.first = front.first;
+        self.count += pages;
+    }
+
+    /// Takes `count` pages off its front, which are in use from then on; `None` where it has fewer, or
+    /// none are asked for.
+    #[inline]
+    pub(in super::super) fn take_front(&mut self, map: Map<'_>, count: u32) -> Option<Self> {
+        if count == 0 || count > self.count & !IN_USE {
+            return None;
+        }
+        let mut runs = self.runs(map);
+        let mut left = count;
+        loop {
+            while left > 1
+                && let Some((_, meta)) = runs.step_single()
+            {
+                meta.set(State::Allocated, 0);
+                left -= 1;
+            }
+            let (start, end) = runs.step()?;
+            let pages = (end - start).min(left as usize);
+            map.set_all(start, start + pages, State::Allocated);
+            left -= pages as u32;
+            if left > 0 {
+                continue;
+            }
+            let (start, cut, end) = (start as u32, (start + pages) as u32, end as u32);
+            let taken = Self {
+                first: self.first,
+                last: start,
+                end: cut,
+                count: count | IN_USE,
+            };
+            self.count -= count;
+            // What is left of the run, or the run behind it.
+            match runs.first() {
+                _ if self.count & !IN_USE == 0 => *self = Self::EMPTY,
+                Some(next) if cut == end => self.first = next as u32,
+                None => (self.first, self.last) = (cut, cut),
+                Some(next) => {
+                    link(map, cut, end, next as u32);
+                    self.first = cut;
+                }
+            }
+            return Some(taken);
+        }
+    }
+}
+
+/// Has the run `start..end` come before the one that starts at `next`.
+#[inline]
+fn link(map: Map<'_>, start: u32, end: u32, next: u32) {
+    let meta = &map.meta[start as usize];
+    let pages = end - start;
+    if pages == 1 {
+        meta.next.store(next, Relaxed);
+    } else {
+        meta.run.store(pages, Relaxed);
+        meta.next.store(next | MANY, Relaxed);
+    }
+}
