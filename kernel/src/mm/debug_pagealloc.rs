@@ -19,6 +19,8 @@ mod ktests;
 use super::{
     linear_map,
     page_alloc::{self, Hooks, Pages},
+    tlb::flush_unflushed,
+    unflushed::Unflushed,
 };
 use crate::{
     arch::{backtrace, record::span},
@@ -190,6 +192,12 @@ pub fn install(histories: Option<(Frame, &'static [History])>, poison: bool) {
     }
 }
 
+/// Whether free pages are filled.
+#[cfg(feature = "ktests")]
+pub fn poisons() -> bool {
+    POISONS.load(Ordering::Relaxed)
+}
+
 /// Whether free pages leave the linear map.
 #[inline]
 pub fn is_on() -> bool {
@@ -209,7 +217,7 @@ fn page_allocated(page: Frame, at: &'static Location<'static>) {
 /// A page has come back; nobody can get it before this returns.
 fn page_freed(page: Frame, at: &'static Location<'static>) {
     if unusual::anything() {
-        return freed(Pages::Block(page, 0), at);
+        return freed(Pages::Block(page, 0), None, at);
     }
     remember_one(page, at, |history| &history.freed);
     linear_map::set_page_valid(page, false);
@@ -220,7 +228,7 @@ static HOOKS: Hooks = Hooks {
     allocated,
     freed,
     page_allocated: |page, at| allocated(Pages::Block(page, 0), at),
-    page_freed: |page, at| freed(Pages::Block(page, 0), at),
+    page_freed: |page, at| freed(Pages::Block(page, 0), None, at),
 };
 
 /// What is called where free pages leave the linear map, no more.
@@ -246,14 +254,24 @@ fn allocated(pages: Pages<'_>, at: &'static Location<'static>) {
 
 /// Pages have come back; nobody can get them before this returns.
 #[inline(never)]
-fn freed(pages: Pages<'_>, at: &'static Location<'static>) {
-    if POISONS.load(Ordering::Relaxed) {
+fn freed(pages: Pages<'_>, mut unflushed: Option<Unflushed>, at: &'static Location<'static>) {
+    let (poisons, none) = (POISONS.load(Ordering::Relaxed), pages.count() == 0);
+    // Who fills a page has it alone: then the addresses can't wait for the pages. And no pages, no flush.
+    if (poisons || none)
+        && let Some(unflushed) = unflushed.take()
+    {
+        flush_unflushed(unflushed);
+    }
+    if none {
+        return;
+    }
+    if poisons {
         poison(pages);
     }
     if UNMAPS.load(Ordering::Relaxed) {
         let _span = span("debug_pagealloc_unmap_pages");
         remember(pages, |history| &history.freed, at);
-        linear_map::set_direct_map_valid(pages, false);
+        linear_map::set_direct_map_invalid(pages, unflushed);
     }
 }
 

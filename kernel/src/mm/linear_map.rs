@@ -10,6 +10,7 @@ use super::{
         walks::{WALKS, Waiting},
     },
     tlb::{Flush, Removed, flush_page},
+    unflushed::Unflushed,
 };
 #[cfg(feature = "oracle")]
 use crate::event;
@@ -249,7 +250,13 @@ pub fn is_page_granular() -> bool {
 /// valid needs no TLBI, since an invalid entry is never cached (DDI 0487, D8.16.1); the end of the
 /// section here sees to the barriers, whatever section is open around it.
 pub fn set_direct_map_valid(pages: Pages<'_>, valid: bool) {
-    set_valid(ranges(pages), pages.count(), valid);
+    set_valid(ranges(pages), pages.count(), valid, None);
+}
+
+/// Makes the linear addresses of `pages` invalid, as [`set_direct_map_valid`] does; the flush covers
+/// `unflushed` as well.
+pub fn set_direct_map_invalid(pages: Pages<'_>, unflushed: Option<Unflushed>) {
+    set_valid(ranges(pages), pages.count(), false, unflushed);
 }
 
 /// As [`set_direct_map_valid`], of one page, where nothing is [unusual](crate::unusual).
@@ -314,8 +321,14 @@ mod leaf_tables {
 }
 
 /// Makes the pages of `ranges`, `pages` in all and each mapped by a page or known to have been,
-/// valid or invalid, as [`set_direct_map_valid`] does.
-pub(super) fn set_valid(ranges: impl Iterator<Item = PageRange> + Clone, pages: u64, valid: bool) {
+/// valid or invalid, as [`set_direct_map_valid`] does. Only where they become invalid there is a flush
+/// that could take `unflushed` in.
+pub(super) fn set_valid(
+    ranges: impl Iterator<Item = PageRange> + Clone,
+    pages: u64,
+    valid: bool,
+    mut unflushed: Option<Unflushed>,
+) {
     let _span = span("set_memory_valid");
     let kernel = kernel();
     if planted(Bug::RemapNoBarrier) && valid {
@@ -325,12 +338,18 @@ pub(super) fn set_valid(ranges: impl Iterator<Item = PageRange> + Clone, pages: 
         }
         return;
     }
-    if planted(Bug::TlbiBeforeStore) && !valid {
-        let mut flush = Flush::begin(pages);
-        ranges
-            .clone()
-            .for_each(|range| flush.add(range, Removed::Leaves));
+    let flush = |unflushed: Option<Unflushed>| {
+        let others = unflushed.as_ref().map_or(0, Unflushed::pages);
+        let mut flush = Flush::begin(pages + others);
+        if let Some(unflushed) = unflushed {
+            flush.add_unflushed(unflushed);
+        }
+        let each = ranges.clone();
+        each.for_each(|range| flush.add(range, Removed::Leaves));
         flush.finish();
+    };
+    if planted(Bug::TlbiBeforeStore) && !valid {
+        flush(unflushed.take());
     }
     let section = lazy::section();
     for range in ranges.clone() {
@@ -339,9 +358,7 @@ pub(super) fn set_valid(ranges: impl Iterator<Item = PageRange> + Clone, pages: 
             .unwrap_or_else(|error| unreachable!("mapped pages lost their leaves: {error}"));
     }
     if !valid && !planted(Bug::TlbiBeforeStore) {
-        let mut flush = Flush::begin(pages);
-        ranges.for_each(|range| flush.add(range, Removed::Leaves));
-        flush.finish();
+        flush(unflushed);
     }
     drop(section);
 }

@@ -1,6 +1,6 @@
 //! Memory management. Each file uses only those before it here, but for `vmalloc/` and
-//! `page_alloc/`, whose files are parts of one thing: `layout`, `ranges`, `page_alloc`, `sequence`,
-//! `lazy`, `tlb`, `page_table`, `linear_map`, `kasan`, `debug_pagealloc`, `vmalloc`, `set_memory`,
+//! `page_alloc/`, whose files are parts of one thing: `layout`, `ranges`, `unflushed`, `page_alloc`,
+//! `sequence`, `lazy`, `tlb`, `page_table`, `linear_map`, `kasan`, `debug_pagealloc`, `vmalloc`, `set_memory`,
 //! `heap`, `dump`, `ptdump`, `explain`, `snapshot`, `bring_up`; and of a program's memory `asid`,
 //! `user_tlb`, `gather`, `address_space`.
 
@@ -50,6 +50,7 @@ pub mod stack;
 #[cfg(all(feature = "ktests", target_os = "none"))]
 pub(crate) mod testing;
 pub mod tlb;
+pub mod unflushed;
 pub mod user_tlb;
 pub mod vmalloc;
 pub mod zap_cost;

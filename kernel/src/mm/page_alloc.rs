@@ -38,6 +38,7 @@ pub use shares::shares;
 
 /// Blocks of any order of the kernel's allocator, as a chain.
 pub type BlockList = buddy::BlockList<'static>;
+use super::unflushed::Unflushed;
 #[cfg(feature = "oracle")]
 use crate::event;
 use core::{
@@ -138,8 +139,9 @@ impl Default for PageList {
 pub struct Hooks {
     /// The pages were taken from the free lists; their user does not have them yet.
     pub allocated: fn(Pages<'_>, &'static Location<'static>),
-    /// The pages were given back; nobody can get them yet.
-    pub freed: fn(Pages<'_>, &'static Location<'static>),
+    /// The pages were given back; nobody can get them yet. The addresses, if there are any, are to be
+    /// flushed before this returns.
+    pub freed: fn(Pages<'_>, Option<Unflushed>, &'static Location<'static>),
     /// As `allocated`, of a single page, which most calls are about.
     pub page_allocated: fn(Frame, &'static Location<'static>),
     /// As `freed`, of a single page.
@@ -241,9 +243,9 @@ fn call_allocated(pages: Pages<'_>, caller: &'static Location<'static>) {
 }
 
 /// Has pages put away.
-fn call_freed(pages: Pages<'_>, caller: &'static Location<'static>) {
+fn call_freed(pages: Pages<'_>, unflushed: Option<Unflushed>, caller: &'static Location<'static>) {
     if let Some(hooks) = hooks() {
-        (hooks.freed)(pages, caller);
+        (hooks.freed)(pages, unflushed, caller);
     }
 }
 
@@ -360,7 +362,7 @@ fn free_block(
     if let Err(error) = memory::map().retire(frame, order) {
         return refuse(frame, order, error, caller);
     }
-    call_freed(Pages::Block(frame, order), caller);
+    call_freed(Pages::Block(frame, order), None, caller);
     #[cfg(feature = "oracle")]
     tell_freed(Pages::Block(frame, order));
     memory::give_block(frame, order);
@@ -401,12 +403,25 @@ pub fn give_up(list: &mut PageList, frame: Frame) -> Result<(), FreeError> {
 pub fn free_list(list: PageList) {
     match list.0.single() {
         Some(page) if memory::give_index_at_once(page) => {}
-        _ => free_list_the_long_way(list, Location::caller()),
+        _ => free_list_the_long_way(list, None, Location::caller()),
     }
 }
 
+/// As [`free_list`], of pages that a TLB may know at `unflushed`: it is flushed before the pages are
+/// free, along with what the hook has to flush. If there are no pages it is flushed all the same.
+///
+/// Only for who knows that there is such a hook: DEBUG_PAGEALLOC's.
+#[track_caller]
+pub fn free_list_unflushed(list: PageList, unflushed: Unflushed) {
+    free_list_the_long_way(list, Some(unflushed), Location::caller());
+}
+
 #[inline(never)]
-fn free_list_the_long_way(mut list: PageList, caller: &'static Location<'static>) {
+fn free_list_the_long_way(
+    mut list: PageList,
+    unflushed: Option<Unflushed>,
+    caller: &'static Location<'static>,
+) {
     let count = list.count();
     // Before others hear of the pages they are nobody's; where nobody does, they become so on their way
     // into the free lists.
@@ -415,8 +430,8 @@ fn free_list_the_long_way(mut list: PageList, caller: &'static Location<'static>
         list.0
             .retire(memory::map(), |index| report_in_list(index, caller));
     }
-    if list.count() > 0 {
-        call_freed(Pages::List(&list), caller);
+    if list.count() > 0 || unflushed.is_some() {
+        call_freed(Pages::List(&list), unflushed, caller);
     }
     #[cfg(feature = "oracle")]
     tell_freed(Pages::List(&list));

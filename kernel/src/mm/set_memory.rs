@@ -302,6 +302,6 @@ pub fn set_memory_valid(start: VirtAddr, pages: u64, valid: bool) -> Result<(), 
     if leaves != pages {
         return Err(Error::NoArea);
     }
-    linear_map::set_valid(core::iter::once(range), pages, valid);
+    linear_map::set_valid(core::iter::once(range), pages, valid, None);
     Ok(())
 }

@@ -8,6 +8,7 @@ pub use super::sequence::Removed;
 use super::{
     lazy,
     sequence::{self, Sequence},
+    unflushed::Unflushed,
 };
 use vmsa::{PageRange, VirtAddr};
 
@@ -29,6 +30,12 @@ impl Flush {
         self.0.add(range, removed);
     }
 
+    /// Adds addresses whose flush somebody has handed on, and thereby sees to it. Their leaves were
+    /// cleared before [`begin`](Self::begin), too.
+    pub fn add_unflushed(&mut self, unflushed: Unflushed) {
+        self.add(unflushed.into_range(), Removed::Leaves);
+    }
+
     /// Ends the flush: nobody uses what was cached any more, on any CPU.
     pub fn finish(self) {
         self.0.finish();
@@ -36,6 +43,13 @@ impl Flush {
         // (facts on litmus: earlier deferred new mapping + later TLBI sequence).
         lazy::settle();
     }
+}
+
+/// Flushes addresses that are handed to no other flush, at once.
+pub fn flush_unflushed(unflushed: Unflushed) {
+    let mut flush = Flush::begin(unflushed.pages());
+    flush.add_unflushed(unflushed);
+    flush.finish();
 }
 
 /// Flushes one page whose leaf has changed, at once: as [`Flush`] does.

@@ -1,7 +1,7 @@
 //! Kernel tests of DEBUG_PAGEALLOC and of page poisoning, on and off: what a free page allows, what
 //! is said of one that was used, and that a caller's lazy section does not put any of it off.
 
-use super::{POISON, POISON_WORD, POISONS, describe, is_on};
+use super::{POISON, POISON_WORD, describe, is_on, poisons};
 use crate::{
     arch::{
         fault::Fault,
@@ -23,7 +23,6 @@ use crate::{
     warning,
 };
 use alloc::{format, string::String};
-use core::sync::atomic::Ordering;
 use vmsa::{Frame, PAGE_SIZE, VirtAddr};
 
 /// Where a page is in the linear map.
@@ -52,10 +51,6 @@ fn reaching<R>(page: Frame, action: impl FnOnce(VirtAddr) -> R) -> Result<R, Fai
         set_memory_valid(linear(page), 1, false).map_err(|_| trouble("no leaf"))?;
     }
     Ok(result)
-}
-
-fn poisons() -> bool {
-    POISONS.load(Ordering::Relaxed)
 }
 
 kernel_test! { "debug_pagealloc", a_free_page_is_not_there, {

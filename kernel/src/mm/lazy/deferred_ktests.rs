@@ -129,17 +129,29 @@ fn stores(event: &Event, va: VirtAddr) -> bool {
 kernel_test! { "deferred", a_flush_waits_for_the_end_of_the_section, {
     let _chosen = under(Backend::Tlbi)?;
     let pages = Pages::new()?;
-    let va = pages.map(0);
-    let (events, (mapped, stale)) = recorded(|| {
-        // Here and not before: to make room for a recording touches so many pages that the TLB may have
-        // forgotten this one.
-        let mapped = probe_read_u8(va).is_ok();
-        let section = section();
-        unmap(0);
-        let stale = expect(&[Rule::StaleAccess], || (pending(), probe_read_u8(va).is_ok()));
-        drop(section);
-        (mapped, stale)
-    })?;
+    let attempt = || {
+        let va = pages.map(0);
+        recorded(|| {
+            // Here and not before: to make room for a recording touches so many pages that the TLB may
+            // have forgotten this one.
+            let mapped = probe_read_u8(va).is_ok();
+            let section = section();
+            unmap(0);
+            let stale =
+                expect(&[Rule::StaleAccess], || (pending(), probe_read_u8(va).is_ok()));
+            drop(section);
+            (va, mapped, stale)
+        })
+    };
+    // A TLB may forget at any time. What makes it do so the first time, here, are pages of code and data
+    // that nobody has used for a while; they are in the TLB the next time.
+    let mut last = attempt()?;
+    for _ in 0..3 {
+        if last.1.2 != (1, true) {
+            last = attempt()?;
+        }
+    }
+    let (events, (va, mapped, stale)) = last;
     check!(mapped);
     check_eq!(stale, (1, true));
     check!(pending() == 0 && probe_read_u8(va).is_err());
@@ -255,17 +267,21 @@ kernel_test! { "deferred", frames_are_free_only_after_the_flush, {
     let area = must!(vmalloc::vmalloc(4 * PAGE_SIZE));
     let frame = crate::mm::testing::frame_at(area)?;
     let alias = linear_map::virt(frame.start());
-    let (events, freed) = recorded(|| {
+    let (events, (freed, left)) = recorded(|| {
         let _outer = section();
-        vmalloc::vfree(area)
+        (vmalloc::vfree(area), pending())
     })?;
     must!(freed);
     if debug_pagealloc::is_on() {
-        // The page leaves the linear map when it is freed; by then the area's TLBI is complete.
-        let flushed = place(&events, |event| invalidates(event, area)).unwrap_or(usize::MAX);
-        let free = place(&events, |event| stores(event, alias)).unwrap_or(0);
-        check!(flushed < free);
-        check!(events[flushed..free].iter().any(|event| is_barrier(event, Barrier::DsbIsh)));
+        // The page leaves the linear map when it is freed: both flushes, or the one that is for both,
+        // are complete before the call ends, with a section still open.
+        let flushed = place(&events, |event| invalidates(event, area));
+        let gone = place(&events, |event| stores(event, alias));
+        let alias_flushed = place(&events, |event| invalidates(event, alias));
+        let end = events.iter().rposition(|event| is_barrier(event, Barrier::DsbIsh));
+        check!(flushed.is_some() && gone.is_some());
+        check!(flushed < end && gone < alias_flushed && alias_flushed < end);
+        check_eq!(left, 0);
     } else {
         // Left to the purge, which is synchronous.
         let (events, ()) = recorded(|| {

@@ -18,7 +18,8 @@ use crate::{
         linear_map::{self, Linear},
         page_alloc::{self, PageList},
         page_table::{self, PageTable},
-        tlb::{Flush, Removed, flush_kernel_range},
+        tlb::{Flush, flush_unflushed},
+        unflushed::Unflushed,
     },
     task, unusual,
 };
@@ -280,6 +281,9 @@ fn take_down_here(mut area: OwnedArea, start: VirtAddr, home: &Arena) {
         AreaKind::VmallocHuge => return huge::unmap_and_free(area),
         _ => return take_frames_down(area, start, home),
     }
+    if debug_pagealloc::is_on() {
+        return take_down_and_flush(area, start, home);
+    }
     let mut frames = area.take_frames();
     unmap(&area, start, &mut frames, true);
     // First the area waits, then its pages are free: whoever gets one and wants no other translation
@@ -294,9 +298,38 @@ fn take_down_here(mut area: OwnedArea, start: VirtAddr, home: &Arena) {
 /// As [`take_down`], of an area that maps the frames of others.
 #[inline(always)]
 fn take_frames_down(area: OwnedArea, start: VirtAddr, home: &Arena) {
+    if debug_pagealloc::is_on() {
+        return take_down_and_flush(area, start, home);
+    }
     let mut none = PageList::EMPTY;
     unmap(&area, start, &mut none, false);
     if let Some(full) = purge::push(area, start, home) {
+        purge::purge_if_free(full);
+    }
+}
+
+/// As [`take_down`], with DEBUG_PAGEALLOC, which wants a stale access to fault now and not after the
+/// purge. Pages that are freed have to leave the TLBs by their linear addresses as well: one flush does
+/// both, behind the page allocator's hook.
+///
+/// It saves the purge nothing. The area waits before it is flushed, as everywhere, and a purge on
+/// another CPU may get to it first: then it is the purge's flush that lets others have the addresses,
+/// and the one here has them walk their own leaves again, no more. To have the area wait after its flush,
+/// and be left out of the purge's, would be another order of things, for one flush in some hundred areas.
+#[cold]
+#[inline(never)]
+fn take_down_and_flush(mut area: OwnedArea, start: VirtAddr, home: &Arena) {
+    let owned = area.kind() == AreaKind::Vmalloc;
+    let mut frames = area.take_frames();
+    unmap(&area, start, &mut frames, owned);
+    let unflushed = Unflushed::new(start, mapped_pages(&area));
+    let full = purge::push(area, start, home);
+    match unflushed {
+        Some(unflushed) if owned => page_alloc::free_list_unflushed(frames, unflushed),
+        Some(unflushed) => flush_unflushed(unflushed),
+        None => unreachable!("the addresses of an area are no range"),
+    }
+    if let Some(full) = full {
         purge::purge_if_free(full);
     }
 }
@@ -340,12 +373,11 @@ fn no_area(start: VirtAddr, what: &str, caller: &Location<'_>) -> Error {
     Error::NoArea(start)
 }
 
-/// Clears the leaves of an area, whose own pages are `frames` if it is `owned`. No flush, but with DEBUG_PAGEALLOC or
-/// where permissions had been changed: the purge makes it.
+/// Clears the leaves of an area, whose own pages are `frames` if it is `owned`. No flush, but where
+/// permissions had been changed: the purge makes it, or the caller.
 #[inline(always)]
 fn unmap(area: &OwnedArea, start: VirtAddr, frames: &mut PageList, owned: bool) {
-    let kept = 1 + u64::from(planted(Bug::PageLeftMapped));
-    let pages = area.pages() - kept;
+    let pages = mapped_pages(area);
     // What `set_memory_*` has changed: the bits in which any leaf differs from what was mapped.
     let mapped = Descriptor::INVALID.with_attributes(Attributes::KERNEL_DATA);
     let section = lazy::section();
@@ -365,11 +397,6 @@ fn unmap(area: &OwnedArea, start: VirtAddr, frames: &mut PageList, owned: bool) 
     }
     if reset {
         reset_aliases(frames);
-    } else if debug_pagealloc::is_on() {
-        // Who asks for DEBUG_PAGEALLOC wants a stale access to fault now, not after the purge. The
-        // flush may be put off, but only to the end of this section, whatever is open around it:
-        // the frames reach the allocator after that.
-        flush_now(start, pages);
     }
     drop(section);
     #[cfg(feature = "oracle")]
@@ -384,12 +411,11 @@ fn unmap(area: &OwnedArea, start: VirtAddr, frames: &mut PageList, owned: bool) 
     }
 }
 
-/// On its own: without DEBUG_PAGEALLOC nobody pays for it.
-#[inline(never)]
-fn flush_now(start: VirtAddr, pages: u64) {
-    if let Some(range) = PageRange::new(start, pages) {
-        flush_kernel_range(range, Removed::Leaves);
-    }
+/// The pages of an area that have leaves: all but its guard page.
+#[inline(always)]
+fn mapped_pages(area: &OwnedArea) -> u64 {
+    let kept = 1 + u64::from(planted(Bug::PageLeftMapped));
+    area.pages() - kept
 }
 
 /// On its own: without KASAN nobody pays for what it keeps in registers.

@@ -2,6 +2,7 @@
 
 mod arenas;
 mod failures;
+mod flushes;
 mod map_ram;
 
 use super::{
