@@ -477,7 +477,8 @@ impl<'p> Machine<'p> {
             _ => told || !matches!(class, Class::Write { .. }),
         };
         let tlbis_over = !matches!(class, Class::Dsb(_, Orders::All))
-            || (self.first_open[cpu]..step)
+            // A TLBI that has taken effect everywhere may still wait for those who used what it named.
+            || (0..step)
                 .filter(|before| {
                     matches!(self.steps[cpu][*before], Step::Tlbi(_))
                         && self.state[cpu][*before].issued
