@@ -121,10 +121,12 @@ impl<'m> Oracle<'m> {
         self.stats.digest = digest.finish();
         self.online |= 1 << event.cpu;
 
-        let violation = self.judge_kind(event).or_else(|| {
-            let unsaid = self.full && !core::mem::replace(&mut self.full_said, true);
-            unsaid.then(|| Violation::new(Rule::MemoryFull, event))
-        });
+        let was_full = self.full;
+        let mut violation = self.judge_kind(event);
+        if self.full && !self.full_said && (was_full || violation.is_none()) {
+            self.full_said = true;
+            violation = Some(Violation::new(Rule::MemoryFull, event));
+        }
         self.stats.violations += u64::from(violation.is_some());
         violation
     }
@@ -231,8 +233,8 @@ impl<'m> Oracle<'m> {
         self.stats
     }
 
-    /// The oracle can't vouch for anything any more. That is said once, by the first event that
-    /// breaks no other rule.
+    /// The oracle can't vouch for anything any more. That is said once: by this event, or by the next
+    /// if this one breaks another rule.
     fn memory_full(&mut self) -> Option<Violation> {
         self.full = true;
         None

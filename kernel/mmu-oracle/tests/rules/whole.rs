@@ -8,6 +8,37 @@ fn a_store_that_went_unreported_is_noticed() {
     assert_eq!(broken(&steps), [Rule::UnreportedStore]);
 }
 
+/// The second store is told with a wrong old value, which only who remembers the first can say.
+#[test]
+fn a_full_memory_is_said_before_what_it_cannot_remember() {
+    let steps = [
+        store(data(), page(OTHER_FRAME, Attributes::KERNEL_DATA)),
+        store(data(), page(OTHER_FRAME + 4096, Attributes::KERNEL_DATA)),
+    ];
+    for count in 0..Memory::words_for(2) {
+        let mut words = vec![0; count];
+        let mut oracle = Oracle::new(Memory::new(&mut words), Config::default());
+        let rules: Vec<_> = steps
+            .iter()
+            .filter_map(|kind| {
+                oracle.judge(&Event {
+                    time: 0,
+                    cpu: 0,
+                    task: 1,
+                    kind: *kind,
+                })
+            })
+            .map(|violation| violation.rule)
+            .collect();
+        assert!(
+            rules == [Rule::BreakBeforeMake, Rule::UnreportedStore]
+                || rules.first() == Some(&Rule::MemoryFull)
+                || rules == [Rule::BreakBeforeMake, Rule::MemoryFull],
+            "{count}: {rules:?}"
+        );
+    }
+}
+
 #[test]
 fn a_full_memory_is_said_once_and_counts() {
     // Of some, which is too little, and of none at all.
