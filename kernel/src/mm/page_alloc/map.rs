@@ -134,9 +134,10 @@ impl<'a> Map<'a> {
 
     #[inline(always)]
     pub(super) fn frame(self, index: usize) -> Frame {
-        // All frames of the metadata are physical ones: the mask changes none. It tells the
-        // compiler so, which would check otherwise.
-        let number = (self.base + index as u64) & ((1 << (48 - PAGE_SHIFT)) - 1);
+        let number = self.base + index as u64;
+        // SAFETY: all frames of the metadata are physical ones, of 48 bits (`Map::new`). The compiler
+        // would check otherwise.
+        unsafe { core::hint::assert_unchecked(number >> (48 - PAGE_SHIFT) == 0) };
         Frame::from_number(number).expect("a physical address has 48 bits")
     }
 

@@ -116,19 +116,21 @@ pub fn managed() -> u64 {
     MANAGED.load(Relaxed)
 }
 
+/// The list of the CPU that this runs on, if [`open`] has said which it is.
+#[inline(always)]
+fn list_at_hand() -> Option<&'static Line> {
+    #[cfg(target_os = "none")]
+    // SAFETY: null, or what `open` said: a line.
+    return unsafe { cpu::page_list().cast::<Line>().as_ref() };
+    #[cfg(not(target_os = "none"))]
+    Some(&LISTS[cpu::id() as usize % cpu::MAX_CPUS])
+}
+
 /// The list of the CPU that this runs on.
 #[inline(always)]
 fn mine() -> &'static Line {
-    #[cfg(target_os = "none")]
-    {
-        // SAFETY: null, or what `open` said: a line.
-        let line = unsafe { cpu::page_list().cast::<Line>().as_ref() };
-        if let Some(line) = line {
-            return line;
-        }
-    }
     // Masked, so that the compiler sees that it is in bounds.
-    &LISTS[cpu::id() as usize % cpu::MAX_CPUS]
+    list_at_hand().unwrap_or_else(|| &LISTS[cpu::id() as usize % cpu::MAX_CPUS])
 }
 
 /// Calls `with` on all lists and the buddy system, which nobody else can use meanwhile.
@@ -177,10 +179,7 @@ pub fn drain() {
 /// ends with, keeps nothing on the stack (8 instructions a pair).
 #[inline(always)]
 pub fn take_page_at_once() -> Option<(usize, Frame)> {
-    let line = mine();
-    if line.more.load(Relaxed) {
-        return None;
-    }
+    let line = list_at_hand().filter(|line| !line.more.load(Relaxed))?;
     let mut mine = line.lock.try_lock()?;
     let map = mine.map;
     let index = mine.list.pop(map)?;
@@ -201,11 +200,8 @@ pub fn give_index_at_once(index: usize) -> bool {
 
 #[inline(always)]
 fn give_at_once(page: impl FnOnce(Map<'static>) -> Option<usize>) -> bool {
-    let line = mine();
-    if line.more.load(Relaxed) {
-        return false;
-    }
-    let Some(mut mine) = line.lock.try_lock() else {
+    let line = list_at_hand().filter(|line| !line.more.load(Relaxed));
+    let Some(mut mine) = line.and_then(|line| line.lock.try_lock()) else {
         return false;
     };
     let map = mine.map;

@@ -150,6 +150,7 @@ fn with_scattered(
 /// # Errors
 /// [`Error`].
 #[track_caller]
+#[inline]
 pub fn vmap(frames: &[Frame], attributes: Attributes) -> Result<VirtAddr, Error> {
     let _span = span("vmap");
     map_frames(frames, attributes, AreaKind::Vmap, Location::caller())
