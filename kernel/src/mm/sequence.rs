@@ -7,10 +7,11 @@
 use crate::{
     arch::{barrier, cpu, tlbi},
     bug::{Bug, planted},
+    trace,
 };
 use vmsa::{
     Level, PageRange, VirtAddr,
-    tlbi::{MAX_TLBI_RANGE_PAGES, Operand, Operation, RangeOperand, cover},
+    tlbi::{MAX_TLBI_RANGE_PAGES, Operand, Operation, RangeOperand, cover, cover_pages},
 };
 
 /// Above so many pages one TLBI of everything is cheaper than a TLBI for each, without
@@ -64,36 +65,19 @@ impl Sequence {
     }
 
     /// Adds a range whose entries changed before [`begin`](Self::begin).
+    #[inline]
     pub fn add(&mut self, range: PageRange, removed: Removed) {
         if self.everything {
             return;
         }
-        let range = match range.pages() {
-            2.. if planted(Bug::TlbiShort) => without_last(range),
-            _ => range,
-        };
-        let leaves_alone = removed != Removed::Tables || planted(Bug::TlbiLeafOnly);
-        let hint = (removed == Removed::Leaves && cpu::features().ttl).then_some(Level::L3);
-        for operation in cover(range, leaves_alone, hint, cpu::features().tlbi_range) {
-            if planted(Bug::TlbiRangeOdd) && range.pages() > 1 && is_of_a_page(operation) {
-                continue;
-            }
-            let operand = || operation.operand_bits().unwrap_or(0);
-            let operation = match hint {
-                _ if planted(Bug::TlbiUnshifted) => with_operand(operation, unshifted(operand())),
-                // VA[63:56] above VA[55:12].
-                _ if planted(Bug::TlbiUnmasked) => {
-                    with_operand(operation, operand() | range.start().as_u64() >> 12)
-                }
-                // Level 3 is 0b11, level 2 is 0b10.
-                Some(_) if planted(Bug::TlbiWrongLevel) => {
-                    with_operand(operation, operand() ^ 1 << level_hint_shift(operation))
-                }
-                _ if planted(Bug::TlbiLocal) => Operation::Vmalle1,
-                _ => operation,
-            };
-            tlbi::issue(operation);
+        if cfg!(feature = "bugs") || trace::recording() {
+            return add_recorded(range, removed);
         }
+        let features = cpu::features();
+        let leaves_alone = removed != Removed::Tables;
+        let hint = removed == Removed::Leaves && features.ttl;
+        let issue = tlbi::issue_unrecorded;
+        cover_pages(range, leaves_alone, hint, features.tlbi_range, issue);
     }
 
     /// Ends the sequence: nobody uses what was cached any more, on any CPU.
@@ -106,6 +90,38 @@ impl Sequence {
         // The CPU itself may have translated ahead (`4-V2I-DSB.ISHST+VAALE1IS+DSB.ISH`, without
         // ISB: Allowed without FEAT_ETS2; instruction fetch needs it with FEAT_ETS2 too).
         barrier::isb();
+    }
+}
+
+/// What [`Sequence::add`] does where somebody records it, and where bugs may be planted.
+#[cold]
+#[inline(never)]
+fn add_recorded(range: PageRange, removed: Removed) {
+    let range = match range.pages() {
+        2.. if planted(Bug::TlbiShort) => without_last(range),
+        _ => range,
+    };
+    let leaves_alone = removed != Removed::Tables || planted(Bug::TlbiLeafOnly);
+    let hint = (removed == Removed::Leaves && cpu::features().ttl).then_some(Level::L3);
+    for operation in cover(range, leaves_alone, hint, cpu::features().tlbi_range) {
+        if planted(Bug::TlbiRangeOdd) && range.pages() > 1 && is_of_a_page(operation) {
+            continue;
+        }
+        let operand = || operation.operand_bits().unwrap_or(0);
+        let operation = match hint {
+            _ if planted(Bug::TlbiUnshifted) => with_operand(operation, unshifted(operand())),
+            // VA[63:56] above VA[55:12].
+            _ if planted(Bug::TlbiUnmasked) => {
+                with_operand(operation, operand() | range.start().as_u64() >> 12)
+            }
+            // Level 3 is 0b11, level 2 is 0b10.
+            Some(_) if planted(Bug::TlbiWrongLevel) => {
+                with_operand(operation, operand() ^ 1 << level_hint_shift(operation))
+            }
+            _ if planted(Bug::TlbiLocal) => Operation::Vmalle1,
+            _ => operation,
+        };
+        tlbi::issue(operation);
     }
 }
 

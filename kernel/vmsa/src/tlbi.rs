@@ -6,7 +6,7 @@
 
 mod cover;
 
-pub use cover::{MAX_DVM_OPS, cover, cover_asid};
+pub use cover::{MAX_DVM_OPS, cover, cover_asid, cover_pages};
 
 use crate::addr::{PAGE_SHIFT, VirtAddr};
 use crate::level::Level;
@@ -169,19 +169,26 @@ impl RangeOperand {
         if scale > SCALE_MAX || num > NUM_MAX {
             return None;
         }
-        let page = (base.as_u64() >> PAGE_SHIFT) & ((1 << BADDR_BITS) - 1);
         if let Some(level @ (Level::L1 | Level::L2)) = ttl
             && !base.is_aligned(level.bytes())
         {
             return None;
         }
-        Some(Self(
+        let all = Self::of_pages(base, ttl, scale, num);
+        Some(Self(all.0 | (asid as u64) << ASID_SHIFT))
+    }
+
+    /// As [`new`](Self::new), for all ASIDs, where `scale`, `num` and the alignment are known to be
+    /// right.
+    #[inline]
+    const fn of_pages(base: VirtAddr, ttl: Option<Level>, scale: u32, num: u64) -> Self {
+        let page = (base.as_u64() >> PAGE_SHIFT) & ((1 << BADDR_BITS) - 1);
+        Self(
             page | level_hint(ttl) << RANGE_TTL_SHIFT
                 | num << NUM_SHIFT
                 | (scale as u64) << SCALE_SHIFT
-                | TG_4K
-                | (asid as u64) << ASID_SHIFT,
-        ))
+                | TG_4K,
+        )
     }
 
     /// What a register holds, whoever computed it; bits `[47:46]`, the granule, are kept and not

@@ -3,7 +3,7 @@
 
 use crate::{config, virtual_address};
 use proptest::prelude::*;
-use vmsa::tlbi::{MAX_DVM_OPS, Operand, RangeOperand, cover, cover_asid, operand};
+use vmsa::tlbi::{MAX_DVM_OPS, Operand, RangeOperand, cover, cover_asid, cover_pages, operand};
 use vmsa::{Level, MAX_TLBI_RANGE_PAGES, Operation, PAGE_SIZE, PageRange, VirtAddr};
 
 /// Ranges of fewer pages (or entries) are also covered one by one in these tests.
@@ -271,6 +271,19 @@ proptest! {
         if pages < BY_PAGE {
             assert_exact(range, last_level_only, None, false);
         }
+    }
+
+    #[test]
+    fn whether_called_back_or_not_the_operations_are_the_same(
+        va in virtual_address(),
+        pages in prop_oneof![9 => page_count(), 1 => Just(MAX_TLBI_RANGE_PAGES + 1)],
+        last_level_only: bool, hint: bool, have_range: bool,
+    ) {
+        let Some(range) = PageRange::new(va.align_down(PAGE_SIZE), pages) else { return Ok(()) };
+        let mut called = Vec::new();
+        cover_pages(range, last_level_only, hint, have_range, |operation| called.push(operation));
+        let ttl = hint.then_some(Level::L3);
+        prop_assert_eq!(called, cover(range, last_level_only, ttl, have_range).collect::<Vec<_>>());
     }
 
     #[test]

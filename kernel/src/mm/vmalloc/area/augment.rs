@@ -10,6 +10,10 @@ pub trait Augment {
 
     /// The same where all that happened is that the summary of a child grew, or a child came.
     fn absorb(area: &VmapArea, child: &VmapArea) -> bool;
+
+    /// The same for `new`, which becomes the root of the subtree in the place of `old`: what is said of
+    /// that stays true.
+    fn take_over(new: &VmapArea, old: &VmapArea);
 }
 
 /// No summary.
@@ -24,6 +28,8 @@ impl Augment for Plain {
     fn absorb(_: &VmapArea, _: &VmapArea) -> bool {
         false
     }
+
+    fn take_over(_: &VmapArea, _: &VmapArea) {}
 }
 
 /// The length of the longest area in the subtree.
@@ -47,5 +53,8 @@ impl Augment for Largest {
             area.largest.set(child.largest.get());
         }
         grows
+    }
+    fn take_over(new: &VmapArea, old: &VmapArea) {
+        new.largest.set(old.largest.get());
     }
 }

@@ -66,6 +66,19 @@ pub struct FreeAreas {
     pages: u64,
     /// Where a search may begin.
     low: Low,
+    /// Where the next range may belong.
+    gap: Option<Gap>,
+}
+
+/// Two ranges between which there is none: below the one that came last. What has been freed from one
+/// end to the other a purge gives back from the highest to the lowest, so that each next range belongs
+/// there, and need not be looked for.
+#[derive(Clone, Copy)]
+struct Gap {
+    /// The lower one; none if the upper one is the lowest of all.
+    below: Link,
+    /// The upper one.
+    above: &'static VmapArea,
 }
 
 /// The free ranges below a certain one are all too short for so many pages: a search for as many, or
@@ -100,6 +113,7 @@ impl FreeAreas {
                 range: None,
                 pages: 0,
             },
+            gap: None,
         }
     }
 
@@ -143,15 +157,21 @@ impl FreeAreas {
         if mask == 0
             && let Some(range) = self.low.range
             && self.low.pages <= pages
-            && range.pages.get() > pages
         {
-            // Mostly so: the search ends where it begins, and something is left.
-            return self.carve_front(range, pages);
+            // Mostly so: the search ends where it begins, and something is left, or just nothing.
+            if range.pages.get() > pages {
+                return self.carve_front(range, pages);
+            }
+            if range.pages.get() == pages {
+                self.unlink(range);
+                self.pages -= pages;
+                return Ok(OwnedArea(range));
+            }
         }
         self.take_otherwise(pages, mask)
     }
 
-    /// As [`take`](Self::take), where it takes a search, or a whole range goes.
+    /// As [`take`](Self::take), where it takes a search.
     #[inline(never)]
     fn take_otherwise(&mut self, pages: u64, mask: u64) -> Result<OwnedArea, TakeError> {
         let known = self.low.range.filter(|_| self.low.pages <= pages);
@@ -188,7 +208,7 @@ impl FreeAreas {
             below,
             above,
             place,
-        } = self.tree.locate(first);
+        } = self.around(first, end);
         debug_assert!(
             below.is_none_or(|below| below.end() <= first),
             "free already"
@@ -198,12 +218,13 @@ impl FreeAreas {
             "free already"
         );
         self.pages += pages;
-        let below = below.filter(|below| below.end() == first);
-        let above = above.filter(|above| above.first.get() == end);
-        let range = match (below, above) {
+        let touches_below = below.filter(|below| below.end() == first);
+        let touches_above = above.filter(|above| above.first.get() == end);
+        let range = match (touches_below, touches_above) {
             (None, None) => {
                 self.tree.insert(area, place);
                 self.count += 1;
+                self.gap = Some(Gap { below, above: area });
                 area
             }
             (Some(below), None) => {
@@ -227,6 +248,23 @@ impl FreeAreas {
             self.low.range = Some(range);
         }
         range
+    }
+
+    /// What is free around the pages from `first` to before `end`, which are not.
+    #[inline]
+    fn around(&self, first: u64, end: u64) -> Surroundings {
+        match self.gap {
+            Some(Gap { below, above })
+                if end <= above.first.get() && below.is_none_or(|below| below.end() <= first) =>
+            {
+                Surroundings {
+                    below,
+                    above: Some(above),
+                    place: tree::place_between(below, above),
+                }
+            }
+            _ => self.tree.locate(first),
+        }
     }
 
     /// Takes back the records that [`Chain::join_neighbours`](super::Chain::join_neighbours) has left.
@@ -389,6 +427,7 @@ impl FreeAreas {
                 let taken = self.record(first, pages)?;
                 let rest = self.record(first + pages, above)?;
                 self.cut(area, start, below);
+                self.gap = None;
                 self.tree.insert(rest, tree::place_after(area));
                 self.count += 1;
                 taken
@@ -467,6 +506,7 @@ impl FreeAreas {
         if self.low.range.is_some_and(|low| ptr::eq(low, area)) {
             self.low.range = tree::following(area);
         }
+        self.gap = None;
         self.tree.remove(area);
         self.count -= 1;
     }
@@ -496,6 +536,12 @@ impl fmt::Debug for FreeAreas {
 
 #[cfg(test)]
 impl FreeAreas {
+    /// Two ranges between which there is said to be none: page numbers.
+    pub(super) fn gap(&self) -> Option<(Option<u64>, u64)> {
+        let Gap { below, above } = self.gap?;
+        Some((below.map(|below| below.first.get()), above.first.get()))
+    }
+
     /// The tree, for the tests that check its balance and summaries.
     pub(super) fn tree(&self) -> &Tree<Largest> {
         &self.tree

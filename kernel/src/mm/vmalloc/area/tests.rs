@@ -141,6 +141,12 @@ fn check_free(free: &FreeAreas) {
         free.largest(),
         ranges.iter().map(|&(_, pages)| pages).max().unwrap_or(0)
     );
+    // Two that are said to follow one another do.
+    if let Some((below, above)) = free.gap() {
+        let at = ranges.iter().position(|&(first, _)| first == above);
+        let before = at.expect("it is free").checked_sub(1);
+        assert_eq!(before.map(|before| ranges[before].0), below);
+    }
     // What is known of the ranges below the one where a search begins.
     if let Some((at, pages)) = free.low() {
         assert!(ranges.iter().any(|&(first, _)| first == at), "{at:x}");
@@ -235,6 +241,35 @@ fn the_lowest_fit_wins_over_a_better_or_a_larger_one() {
     assert_eq!(first(&free.take(1, PAGE_SIZE).unwrap()), 10);
     assert_eq!(first(&free.take(4, PAGE_SIZE).unwrap()), 30);
     assert_eq!(listing(&free), [(11, 1), (24, 1), (40, 1000)]);
+}
+
+#[test]
+fn where_the_next_lower_range_belongs_is_known() {
+    // Ranges of two pages, each with the next after three; the first never goes.
+    let all: Vec<_> = (0..40).map(|i| (10 + 3 * i, 2)).collect();
+    let mut free = space(&all);
+    let mut taken: Vec<_> = (1..40)
+        .map(|i| free.take_exact(range(10 + 3 * i, 2)).unwrap())
+        .collect();
+    assert_eq!(free.gap(), None, "what went may have been one end of it");
+    let last = taken.pop().unwrap();
+    free.insert(last);
+    // From the highest to the lowest each belongs below the one before, above the one that stayed.
+    while let Some(area) = taken.pop() {
+        assert_eq!(free.gap(), Some((Some(10), first(&area) + 3)));
+        free.insert(area);
+        check_free(&free);
+    }
+    assert_eq!(listing(&free), all);
+    // What is taken out of a range leaves a new one in the middle.
+    let middle = free.take_exact(range(17, 1)).unwrap();
+    let end = free.take(1, PAGE_SIZE).unwrap();
+    assert_eq!((first(&middle), first(&end)), (17, 10));
+    check_free(&free);
+    free.insert(middle);
+    free.insert(end);
+    check_free(&free);
+    assert_eq!(listing(&free), all);
 }
 
 #[test]

@@ -281,8 +281,8 @@ impl<A: Augment> Tree<A> {
         self.replace(area, Some(up));
         set_child(area, side.other(), inner);
         set_child(up, side, Some(area));
+        A::take_over(up, area);
         A::refresh(area);
-        A::refresh(up);
         up
     }
 
@@ -429,6 +429,19 @@ pub fn place_after(area: &'static VmapArea) -> Place {
     let parent = match area.child[1].get() {
         Some(right) => (lowest(right), Side::Left),
         None => (area, Side::Right),
+    };
+    Place {
+        parent: Some(parent),
+    }
+}
+
+/// Where an area belongs that lies below `above` and above `below`, which is the one before it, or none.
+#[inline]
+pub fn place_between(below: Link, above: &'static VmapArea) -> Place {
+    // Of two that follow one another one is below the other in the tree: that one has room.
+    let parent = match below {
+        Some(below) if above.child[0].get().is_some() => (below, Side::Right),
+        _ => (above, Side::Left),
     };
     Place {
         parent: Some(parent),
