@@ -23,7 +23,7 @@ use std::time::Duration;
 
 /// Time for one QEMU. It finds what hangs; it is no measure of speed, and leaves
 /// room for a busy host.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(120);
 /// How many QEMUs run at a time.
 const AT_A_TIME: usize = 2;
 
