@@ -256,10 +256,15 @@ fn call_freed(pages: Pages<'_>, unflushed: Option<Unflushed>, caller: &'static L
 #[track_caller]
 #[inline]
 pub fn allocate_list(count: u64) -> Result<PageList, OutOfMemory> {
-    // The list that is asked for most has a short way.
-    if count == 1
-        && let Some((list, _)) = allocate_at_once()
-    {
+    // The lists that are asked for most have a short way.
+    if count == 1 {
+        if let Some((list, _)) = allocate_at_once() {
+            return Ok(list);
+        }
+    } else if let Some(pages) = memory::take_run_at_once(count) {
+        let list = PageList(pages);
+        #[cfg(feature = "oracle")]
+        tell_allocated(Pages::List(&list));
         return Ok(list);
     }
     allocate_list_the_long_way(count, Location::caller())
@@ -403,6 +408,7 @@ pub fn give_up(list: &mut PageList, frame: Frame) -> Result<(), FreeError> {
 pub fn free_list(list: PageList) {
     match list.0.single() {
         Some(page) if memory::give_index_at_once(page) => {}
+        None if memory::give_run_at_once(&list.0) => {}
         _ => free_list_the_long_way(list, None, Location::caller()),
     }
 }

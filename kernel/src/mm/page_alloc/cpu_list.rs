@@ -170,6 +170,21 @@ impl CpuList {
         self.kept.take_front(map, count)
     }
 
+    /// As [`take_kept`](Self::take_kept), if that is as short as it mostly is: the chain is one run, and has
+    /// more.
+    #[inline(always)]
+    pub(super) fn take_kept_run(&mut self, map: Map<'_>, count: u64) -> Option<Chain> {
+        self.kept.take_front_run(map, u32::try_from(count).ok()?)
+    }
+
+    /// As [`keep`](Self::keep), if that is as short as it mostly is: the pages are in use, and one run
+    /// together with the chain. If not, nothing has changed.
+    #[inline(always)]
+    pub(super) fn keep_run(&mut self, map: Map<'_>, pages: &Chain) -> bool {
+        self.kept.count() + pages.count() <= KEPT.into()
+            && self.kept.join_front(map, pages, State::Listed)
+    }
+
     /// Sees to it that the chain has `count` pages, up to [`KEPT`], if the buddy system does.
     #[cold]
     #[inline(never)]

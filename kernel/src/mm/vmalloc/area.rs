@@ -22,6 +22,7 @@ mod augment;
 mod busy;
 mod chain;
 mod free;
+mod low;
 mod pool;
 mod slot_counts;
 mod slots;

@@ -85,6 +85,44 @@ impl Chain {
         self.count += pages;
     }
 
+    /// Puts the pages of `front`, which are in use, before its own, if that is all one run then, and it is the
+    /// first; `front` has no other. Their state is `to`. If not, nothing has changed.
+    #[inline(always)]
+    pub(in super::super) fn join_front(&mut self, map: Map<'_>, front: &Self, to: State) -> bool {
+        let is_one = front.first == front.last && front.end == self.first;
+        if !is_one || self.first != self.last || front.state() != State::Allocated {
+            return false;
+        }
+        let (start, end) = (front.first as usize, front.end as usize);
+        let done = map.change_all(start, end, State::Allocated, to);
+        if done < end {
+            map.set_all(start, done, State::Allocated);
+            return false;
+        }
+        (self.first, self.last) = (front.first, front.first);
+        self.count += front.count & !IN_USE;
+        true
+    }
+
+    /// As [`take_front`](Self::take_front), if it is one run of more than `count` pages.
+    #[inline(always)]
+    pub(in super::super) fn take_front_run(&mut self, map: Map<'_>, count: u32) -> Option<Self> {
+        let first = self.first;
+        if first != self.last || count == 0 || count >= self.count & !IN_USE {
+            return None;
+        }
+        let cut = first + count;
+        map.set_all(first as usize, cut as usize, State::Allocated);
+        (self.first, self.last) = (cut, cut);
+        self.count -= count;
+        Some(Self {
+            first,
+            last: first,
+            end: cut,
+            count: count | IN_USE,
+        })
+    }
+
     /// Takes `count` pages off its front, which are in use from then on; `None` where it has fewer, or
     /// none are asked for.
     #[inline]

@@ -1,11 +1,12 @@
 //! Free ranges: lowest fit, coalescing.
 
-use core::{fmt, ptr};
+use core::fmt;
 
 use vmsa::{PAGE_SHIFT, PageRange};
 
 use super::augment::Largest;
 use super::chain::Spare;
+use super::low::Lows;
 use super::pool::{Grow, NoMemory, Pool, Pooled};
 use super::tree::{self, Surroundings, Tree};
 use super::{Link, OwnedArea, VmapArea, address, page_numbers};
@@ -65,7 +66,7 @@ pub struct FreeAreas {
     /// Their total length in pages.
     pages: u64,
     /// Where a search may begin.
-    low: Low,
+    low: Lows,
     /// Where the next range may belong.
     gap: Option<Gap>,
 }
@@ -79,17 +80,6 @@ struct Gap {
     below: Link,
     /// The upper one.
     above: &'static VmapArea,
-}
-
-/// The free ranges below a certain one are all too short for so many pages: a search for as many, or
-/// more, begins there and not at the root. Who fills small holes, or takes from above them, one after
-/// the other mostly finds what it needs with the first look.
-#[derive(Clone, Copy)]
-struct Low {
-    /// The lowest range that is long enough, or the one after where it was. `None`: nothing is known.
-    range: Link,
-    /// For so many pages.
-    pages: u64,
 }
 
 // SAFETY: the unused records are reached through the pool only (an `OwnedArea` gives its reference
@@ -109,10 +99,7 @@ impl FreeAreas {
             pool: unsafe { Pool::new(grow) },
             count: 0,
             pages: 0,
-            low: Low {
-                range: None,
-                pages: 0,
-            },
+            low: Lows::new(),
             gap: None,
         }
     }
@@ -155,8 +142,7 @@ impl FreeAreas {
         }
         let mask = (align - 1) >> PAGE_SHIFT;
         if mask == 0
-            && let Some(range) = self.low.range
-            && self.low.pages <= pages
+            && let Some(range) = self.low.known(pages)
         {
             // Mostly so: the search ends where it begins, and something is left, or just nothing.
             if range.pages.get() > pages {
@@ -174,19 +160,19 @@ impl FreeAreas {
     /// As [`take`](Self::take), where it takes a search.
     #[inline(never)]
     fn take_otherwise(&mut self, pages: u64, mask: u64) -> Result<OwnedArea, TakeError> {
-        let known = self.low.range.filter(|_| self.low.pages <= pages);
-        let (area, first) = match known {
-            Some(area) if mask == 0 && area.pages.get() >= pages => (area, area.first.get()),
-            _ => self.search(known, pages, mask).ok_or(TakeError::NoSpace)?,
+        let known = self.low.known(pages);
+        let at_once = known.and_then(|area| Some((area, fit(area, pages, mask)?)));
+        let (area, first) = match at_once {
+            Some((area, first)) => {
+                self.low.found(known, pages, area);
+                (area, first)
+            }
+            None => {
+                let found = self.search(known, pages, mask).ok_or(TakeError::NoSpace)?;
+                self.low.found(known, pages, found.lowest);
+                (found.area, found.first)
+            }
         };
-        // For more pages than what is known is about, or where ranges that lie wrong were passed over,
-        // this says nothing new of the ranges below.
-        if mask == 0 && (known.is_none() || self.low.pages == pages) {
-            self.low = Low {
-                range: Some(area),
-                pages,
-            };
-        }
         self.carve(area, first, pages)
     }
 
@@ -239,14 +225,7 @@ impl FreeAreas {
             }
             (Some(below), Some(above)) => self.join(below, area, above),
         };
-        if range.pages.get() >= self.low.pages
-            && self
-                .low
-                .range
-                .is_some_and(|low| range.first.get() < low.first.get())
-        {
-            self.low.range = Some(range);
-        }
+        self.low.came(range);
         range
     }
 
@@ -365,19 +344,26 @@ impl FreeAreas {
         self.pool.pages()
     }
 
-    /// The lowest free range with room for `pages` pages from a multiple of `mask + 1`, and the
-    /// page number of that multiple; from the range `known` on, if one is known.
+    /// The lowest free range with room for `pages` pages from a multiple of `mask + 1`; from the range
+    /// `known` on, if one is known.
     #[inline(never)]
-    fn search(&self, known: Link, pages: u64, mask: u64) -> Option<(&'static VmapArea, u64)> {
+    fn search(&self, known: Link, pages: u64, mask: u64) -> Option<Found> {
         let mut area = match known {
             Some(area) => area,
             None => lowest_of_enough(self.tree.root()?, pages)?,
         };
+        let mut lowest = None;
         loop {
             // Nothing lower is to be looked at. This one, or the right subtree, or further up.
-            let first = (area.first.get() + mask) & !mask;
-            if area.pages.get() >= pages && first <= area.end() - pages {
-                return Some((area, first));
+            if area.pages.get() >= pages {
+                let lowest = *lowest.get_or_insert(area);
+                if let Some(first) = fit(area, pages, mask) {
+                    return Some(Found {
+                        area,
+                        first,
+                        lowest,
+                    });
+                }
             }
             let right = area.child[1].get();
             area = match right.and_then(|right| lowest_of_enough(right, pages)) {
@@ -426,9 +412,11 @@ impl FreeAreas {
                 self.pool.reserve(2)?;
                 let taken = self.record(first, pages)?;
                 let rest = self.record(first + pages, above)?;
-                self.cut(area, start, below);
+                // In this order: those above the two hear of them once, when the front is cut.
                 self.gap = None;
                 self.tree.insert(rest, tree::place_after(area));
+                self.cut(area, start, below);
+                self.low.split(area, rest);
                 self.count += 1;
                 taken
             }
@@ -458,12 +446,13 @@ impl FreeAreas {
         area: &'static VmapArea,
         above: &'static VmapArea,
     ) -> &'static VmapArea {
-        self.unlink(above);
+        // In this order: those that are above both mostly hear of it once.
         self.grow(
             below,
             below.first.get(),
             area.pages.get() + above.pages.get(),
         );
+        self.unlink(above);
         self.pool.release(above);
         self.pool.release(area);
         below
@@ -503,13 +492,27 @@ impl FreeAreas {
 
     /// Takes a whole free range out of the tree.
     fn unlink(&mut self, area: &'static VmapArea) {
-        if self.low.range.is_some_and(|low| ptr::eq(low, area)) {
-            self.low.range = tree::following(area);
-        }
+        self.low.goes(area);
         self.gap = None;
         self.tree.remove(area);
         self.count -= 1;
     }
+}
+
+/// What a search finds.
+struct Found {
+    area: &'static VmapArea,
+    /// The number of the first page that is taken there.
+    first: u64,
+    /// The lowest range that is long enough, though it may lie wrong.
+    lowest: &'static VmapArea,
+}
+
+/// The first page of `pages` pages in a free range, a multiple of `mask + 1`, if they fit.
+#[inline(always)]
+fn fit(area: &VmapArea, pages: u64, mask: u64) -> Option<u64> {
+    let first = (area.first.get() + mask) & !mask;
+    (area.pages.get() >= pages && first <= area.end() - pages).then_some(first)
 }
 
 /// The lowest record in the subtree of `area` below which nothing is left to be looked at for `pages`
@@ -548,8 +551,8 @@ impl FreeAreas {
     }
 
     /// Where a search for so many pages begins: page number, pages.
-    pub(super) fn low(&self) -> Option<(u64, u64)> {
-        Some((self.low.range?.first.get(), self.low.pages))
+    pub(super) fn low(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.low.all()
     }
 
     /// The unused records.

@@ -148,7 +148,7 @@ fn check_free(free: &FreeAreas) {
         assert_eq!(before.map(|before| ranges[before].0), below);
     }
     // What is known of the ranges below the one where a search begins.
-    if let Some((at, pages)) = free.low() {
+    for (at, pages) in free.low() {
         assert!(ranges.iter().any(|&(first, _)| first == at), "{at:x}");
         let below = ranges.iter().filter(|&&(first, _)| first < at);
         assert!(

@@ -7,6 +7,10 @@ impl Memory<'_> {
     /// helps, and takes more than [`KEPT`] from the buddy system alone.
     fn allocate_list(&mut self, cpu: usize, count: u32) -> Option<Chain> {
         let list = &mut self.lists[cpu];
+        // The short way, as the allocator takes it first.
+        if let Some(pages) = list.take_kept_run(self.map, count.into()) {
+            return Some(pages);
+        }
         let buddy = &mut *self.buddy.borrow_mut();
         list.take_kept(self.map, count).or_else(|| {
             list.refill_kept(self.map, count, buddy);
@@ -15,6 +19,9 @@ impl Memory<'_> {
     }
 
     fn free_list(&mut self, cpu: usize, pages: &Chain) {
+        if self.lists[cpu].keep_run(self.map, pages) {
+            return;
+        }
         assert!(pages.change(self.map, State::Listed));
         self.lists[cpu].keep(self.map, pages, || self.buddy.borrow_mut());
     }
@@ -100,6 +107,7 @@ fn a_list_with_a_page_that_was_freed_is_not_taken_in() {
         for at in [4, 0] {
             let page = Frame::from_number(BASE + at).unwrap();
             memory.free(0, page).unwrap();
+            assert!(!memory.lists[0].keep_run(memory.map, &pages));
             assert!(!pages.change(memory.map, State::Listed));
             assert_eq!(memory.allocate(0), Some(page));
             let states = (0..9).map(|i| memory.map.meta[i].state());
