@@ -296,15 +296,19 @@ impl<'a> Runs<'a> {
         let start = self.next;
         // NONE is no page's index.
         let meta = self.map.meta.get(start as usize)?;
-        if start == self.last {
-            return None;
-        }
+        self.pass_single(meta).then_some((start as usize, meta))
+    }
+
+    /// As [`step_single`](Self::step_single), for who has looked up what is known of the next page
+    /// already. Whether it was such a one.
+    #[inline(always)]
+    pub(super) fn pass_single(&mut self, meta: &PageMeta) -> bool {
         let link = meta.next.load(Relaxed);
-        if link & MANY != 0 {
-            return None;
+        let single = self.next != self.last && link & MANY == 0;
+        if single {
+            self.next = link;
         }
-        self.next = link;
-        Some((start as usize, meta))
+        single
     }
 
     /// The runs by the indices of their pages.

@@ -73,6 +73,16 @@ impl AreaKind {
         matches!(self, Self::VmallocHuge)
     }
 
+    /// How many pages that its alignment passes over an area keeps
+    /// ([`FreeAreas::take_with_lead`]): 64 KiB, and of what has blocks, or is one, none.
+    #[inline]
+    pub const fn most_lead(self) -> u64 {
+        match self {
+            Self::Vmalloc => 16,
+            Self::VmallocHuge | Self::Vmap | Self::MapRam | Self::MapRamBlock => 0,
+        }
+    }
+
     /// Pages at the end of the area that are never mapped.
     pub const fn guard_pages(self) -> u64 {
         match self {
@@ -122,6 +132,8 @@ pub struct VmapArea {
     kind: Cell<AreaKind>,
     /// What the tree balances by; see there.
     rank: Cell<i8>,
+    /// Pages before the first that its alignment passed over, and that go back with it; 0 while free.
+    lead: Cell<u16>,
     /// Of a block: which pages are given out.
     slots: Cell<Slots>,
     /// Of a dirty block: the pages that a purge flushes, first and end,
@@ -144,6 +156,7 @@ impl VmapArea {
             kind: Cell::new(AreaKind::Vmalloc),
             frames: Cell::new(PageList::EMPTY),
             rank: Cell::new(0),
+            lead: Cell::new(0),
             slots: Cell::new(Slots::NONE),
             flushing: Cell::new((0, 0)),
             next_dirty: Cell::new(None),
@@ -216,6 +229,24 @@ impl OwnedArea {
         self.0.requested.set(info.requested);
         self.0.caller.set(info.caller);
         self.0.kind.set(info.kind);
+    }
+
+    /// Makes the pages that its alignment passed over a part of the area, once it is in use no more.
+    #[inline]
+    pub fn take_lead(&mut self) {
+        let lead = u64::from(self.0.lead.get());
+        if lead > 0 {
+            self.0.first.set(self.0.first.get() - lead);
+            self.0.pages.set(self.0.pages.get() + lead);
+            self.0.lead.set(0);
+        }
+    }
+
+    /// The area, [its lead](Self::take_lead) included.
+    #[inline]
+    pub fn with_lead(mut self) -> Self {
+        self.take_lead();
+        self
     }
 
     /// Leaves pages with the area: whoever takes it down need not look for them in its leaves.

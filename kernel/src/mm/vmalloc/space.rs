@@ -85,6 +85,7 @@ impl Waiting {
     /// Adds an area; says how many pages wait now.
     #[inline]
     pub fn push(&self, area: OwnedArea) -> u64 {
+        let area = area.with_lead();
         let pages = area.pages();
         // Before somebody can take it, so that the count does not fall below nothing.
         let waiting = self.pages.fetch_add(pages, Ordering::Relaxed) + pages;
@@ -254,7 +255,8 @@ impl Space {
     ) -> Result<VirtAddr, TakeError> {
         let arena = self.arenas.get(cpu).ok_or(TakeError::Invalid)?;
         let mut ranges = arena.ranges.lock();
-        let mut area = ranges.free.take(pages, align)?;
+        let lead = info.kind.most_lead();
+        let mut area = ranges.free.take_with_lead(pages, align, lead)?;
         area.set_info(info);
         area.set_frames(mem::take(frames));
         let start = area.start();

@@ -2,7 +2,7 @@
 //! costs no more than the change of its state.
 
 use super::{Chain, IN_USE};
-use crate::mm::page_alloc::map::{MANY, Map, PageMeta, State};
+use crate::mm::page_alloc::map::{MANY, Map, NONE, State};
 use core::sync::atomic::Ordering::Relaxed;
 
 impl Chain {
@@ -15,15 +15,17 @@ impl Chain {
         let mut done = 0;
         loop {
             // As in `retire`: what a page says of the next is read when it is known to be ours.
-            let Some(first) = runs.first() else {
-                return true;
+            let Some(meta) = map.meta.get(runs.next as usize) else {
+                if runs.next == NONE {
+                    return true;
+                }
+                break;
             };
-            let is_ours = |meta: &PageMeta| meta.change(from, to, 0);
-            if !map.meta.get(first).is_some_and(is_ours) {
+            if !meta.change(from, to, 0) {
                 break;
             }
             done += 1;
-            if runs.step_single().is_some() {
+            if runs.pass_single(meta) {
                 continue;
             }
             let Some((start, end)) = runs.step() else {

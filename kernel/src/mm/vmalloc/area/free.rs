@@ -6,7 +6,7 @@ use vmsa::{PAGE_SHIFT, PageRange};
 
 use super::augment::Largest;
 use super::chain::Spare;
-use super::low::Lows;
+use super::low::{Length, Lows};
 use super::pool::{Grow, NoMemory, Pool, Pooled};
 use super::tree::{self, Surroundings, Tree};
 use super::{Link, OwnedArea, VmapArea, address, page_numbers};
@@ -137,12 +137,26 @@ impl FreeAreas {
     /// shorter than `pages + align / 4096 - 1` pages).
     #[inline(always)]
     pub fn take(&mut self, pages: u64, align: u64) -> Result<OwnedArea, TakeError> {
+        self.take_with_lead(pages, align, 0)
+    }
+
+    /// As [`take`](Self::take). What the alignment passes over goes with the area, until that is given
+    /// back, if it is less than the area and no more than `most_lead` pages: it is too short for
+    /// another like it, and to keep each such hole in the tree, and neighbours apart that could be
+    /// flushed and given back as one, costs as much as all else that there is to an area.
+    #[inline(always)]
+    pub fn take_with_lead(
+        &mut self,
+        pages: u64,
+        align: u64,
+        most_lead: u64,
+    ) -> Result<OwnedArea, TakeError> {
         if pages == 0 || !align.is_power_of_two() {
             return Err(TakeError::Invalid);
         }
         let mask = (align - 1) >> PAGE_SHIFT;
         if mask == 0
-            && let Some(range) = self.low.known(pages)
+            && let Some(range) = Length::within(pages).and_then(|length| self.low.of(length))
         {
             // Mostly so: the search ends where it begins, and something is left, or just nothing.
             if range.pages.get() > pages {
@@ -154,26 +168,43 @@ impl FreeAreas {
                 return Ok(OwnedArea(range));
             }
         }
-        self.take_otherwise(pages, mask)
+        self.take_otherwise(pages, mask, most_lead)
     }
 
     /// As [`take`](Self::take), where it takes a search.
     #[inline(never)]
-    fn take_otherwise(&mut self, pages: u64, mask: u64) -> Result<OwnedArea, TakeError> {
-        let known = self.low.known(pages);
-        let at_once = known.and_then(|area| Some((area, fit(area, pages, mask)?)));
-        let (area, first) = match at_once {
-            Some((area, first)) => {
-                self.low.found(known, pages, area);
-                (area, first)
-            }
-            None => {
-                let found = self.search(known, pages, mask).ok_or(TakeError::NoSpace)?;
-                self.low.found(known, pages, found.lowest);
-                (found.area, found.first)
-            }
+    fn take_otherwise(
+        &mut self,
+        pages: u64,
+        mask: u64,
+        most_lead: u64,
+    ) -> Result<OwnedArea, TakeError> {
+        let low = Length::within(pages).and_then(|length| self.lowest_of(length));
+        let (area, first) = match low.and_then(|area| Some((area, fit(area, pages, mask)?))) {
+            Some(found) => found,
+            None => self.search(low, pages, mask).ok_or(TakeError::NoSpace)?,
         };
-        self.carve(area, first, pages)
+        let below = first - area.first.get();
+        if below == 0 || below >= pages || below > most_lead {
+            return self.carve(area, first, pages);
+        }
+        let taken = self.carve(area, area.first.get(), below + pages)?;
+        taken.0.first.set(first);
+        taken.0.pages.set(pages);
+        taken.0.lead.set(below as u16);
+        Ok(taken)
+    }
+
+    /// The lowest free range that is as long.
+    #[inline]
+    fn lowest_of(&mut self, length: Length) -> Link {
+        let known = self.low.of(length);
+        if known.is_some_and(|area| area.pages.get() >= length.pages()) {
+            return known;
+        }
+        let found = self.search(known, length.pages(), 0);
+        self.low.found(length, found.map(|(area, _)| area));
+        self.low.of(length)
     }
 
     /// Takes exactly the pages of `range`, if all of them are free.
@@ -188,7 +219,7 @@ impl FreeAreas {
     /// Gives an area back, merging it with free neighbours. Never allocates, cannot fail. Returns
     /// the free range that it is now (part of).
     pub fn insert(&mut self, area: OwnedArea) -> &VmapArea {
-        let area = area.0;
+        let area = area.with_lead().0;
         let (first, pages, end) = (area.first.get(), area.pages.get(), area.end());
         let Surroundings {
             below,
@@ -295,6 +326,7 @@ impl FreeAreas {
     /// Widens `area` over what is free around it, as far as the multiples of `span` bytes next to
     /// its ends.
     pub fn claim_around(&mut self, area: &mut OwnedArea, span: u64) {
+        area.take_lead();
         let pages = span >> PAGE_SHIFT;
         let (first, end) = (area.0.first.get(), area.0.end());
         let [below, above] = self.neighbours(area.range());
@@ -344,26 +376,18 @@ impl FreeAreas {
         self.pool.pages()
     }
 
-    /// The lowest free range with room for `pages` pages from a multiple of `mask + 1`; from the range
-    /// `known` on, if one is known.
+    /// The lowest free range with room for `pages` pages from a multiple of `mask + 1`, and the page
+    /// number of that multiple; from the range `known` on, if one is known.
     #[inline(never)]
-    fn search(&self, known: Link, pages: u64, mask: u64) -> Option<Found> {
+    fn search(&self, known: Link, pages: u64, mask: u64) -> Option<(&'static VmapArea, u64)> {
         let mut area = match known {
             Some(area) => area,
             None => lowest_of_enough(self.tree.root()?, pages)?,
         };
-        let mut lowest = None;
         loop {
             // Nothing lower is to be looked at. This one, or the right subtree, or further up.
-            if area.pages.get() >= pages {
-                let lowest = *lowest.get_or_insert(area);
-                if let Some(first) = fit(area, pages, mask) {
-                    return Some(Found {
-                        area,
-                        first,
-                        lowest,
-                    });
-                }
+            if let Some(first) = fit(area, pages, mask) {
+                return Some((area, first));
             }
             let right = area.child[1].get();
             area = match right.and_then(|right| lowest_of_enough(right, pages)) {
@@ -497,15 +521,6 @@ impl FreeAreas {
         self.tree.remove(area);
         self.count -= 1;
     }
-}
-
-/// What a search finds.
-struct Found {
-    area: &'static VmapArea,
-    /// The number of the first page that is taken there.
-    first: u64,
-    /// The lowest range that is long enough, though it may lie wrong.
-    lowest: &'static VmapArea,
 }
 
 /// The first page of `pages` pages in a free range, a multiple of `mask + 1`, if they fit.

@@ -1,72 +1,66 @@
 //! Where a search among the free ranges may begin.
 //!
-//! The free ranges below a certain one are all too short for so many pages: a search for as many, or
-//! more, begins there and not at the root. Who fills small holes, or takes from above them, one after
-//! the other mostly finds what it needs with the first look. Small areas and larger ones have one such
-//! place each: otherwise who wants one page would take all holes away from who wants many.
+//! Of a few lengths it is known below which range all are shorter than that: a search for as many pages
+//! begins there and not at the root. Who fills small holes, or takes from above them, one after the
+//! other finds what it needs with the first look; and whoever wants one page takes no hole away from
+//! who wants many.
 
 use super::{Link, VmapArea, tree};
 use core::ptr;
 
-/// Pages of a small area, at most; the guard page counts.
-const SMALL: u64 = 8;
+/// The lengths, in pages with the guard page: an area of one page, some that are small, larger ones.
+const LENGTHS: [u64; 4] = [2, 4, 8, 64];
 
-/// What is known of the lowest ranges.
-pub(super) struct Lows([Low; 2]);
+/// For each length the lowest range that is as long, or one before which none is. `None`: nothing is
+/// known.
+pub(super) struct Lows([Link; LENGTHS.len()]);
 
-/// A place to begin.
+/// One of the lengths.
 #[derive(Clone, Copy)]
-struct Low {
-    /// The lowest range that is long enough, or the one after where it was. `None`: nothing is known.
-    range: Link,
-    /// For so many pages.
-    pages: u64,
+pub(super) struct Length(usize);
+
+impl Length {
+    /// The greatest that is no more than `pages`.
+    #[inline(always)]
+    pub(super) fn within(pages: u64) -> Option<Self> {
+        let lengths = LENGTHS.iter().filter(|least| **least <= pages).count();
+        lengths.checked_sub(1).map(Self)
+    }
+
+    /// In pages.
+    #[inline(always)]
+    pub(super) fn pages(self) -> u64 {
+        LENGTHS[self.0]
+    }
 }
 
 impl Lows {
     /// Nothing.
     pub(super) const fn new() -> Self {
-        Self(
-            [Low {
-                range: None,
-                pages: 0,
-            }; 2],
-        )
+        Self([None; LENGTHS.len()])
     }
 
+    /// The range below which all are shorter than `length`.
     #[inline(always)]
-    fn of(&mut self, pages: u64) -> &mut Low {
-        &mut self.0[usize::from(pages > SMALL)]
+    pub(super) fn of(&self, length: Length) -> Link {
+        self.0[length.0]
     }
 
-    /// Where a search for `pages` pages may begin.
-    #[inline(always)]
-    pub(super) fn known(&mut self, pages: u64) -> Link {
-        let low = *self.of(pages);
-        low.range.filter(|_| low.pages <= pages)
-    }
-
-    /// Notes what a search for `pages` pages from `known` on has found: the lowest range that is long
-    /// enough, whether it fits or not.
+    /// All below `range` are shorter than `length`.
     #[inline]
-    pub(super) fn found(&mut self, known: Link, pages: u64, lowest: &'static VmapArea) {
-        let low = self.of(pages);
-        // For more pages than what is known is about, this says nothing new of the ranges below.
-        if known.is_none() || low.pages == pages {
-            *low = Low {
-                range: Some(lowest),
-                pages,
-            };
-        }
+    pub(super) fn found(&mut self, length: Length, range: Link) {
+        self.0[length.0] = range;
     }
 
     /// A range has come, or has grown.
     #[inline]
     pub(super) fn came(&mut self, range: &'static VmapArea) {
-        for low in &mut self.0 {
-            let is_below = |at: &VmapArea| range.first.get() < at.first.get();
-            if range.pages.get() >= low.pages && low.range.is_some_and(is_below) {
-                low.range = Some(range);
+        for (low, least) in self.0.iter_mut().zip(LENGTHS) {
+            if range.pages.get() < least {
+                return;
+            }
+            if low.is_some_and(|at| range.first.get() < at.first.get()) {
+                *low = Some(range);
             }
         }
     }
@@ -74,10 +68,9 @@ impl Lows {
     /// The front of a range is one of its own now, and `rest` what comes behind.
     #[inline]
     pub(super) fn split(&mut self, front: &VmapArea, rest: &'static VmapArea) {
-        for low in &mut self.0 {
-            let is_there = low.range.is_some_and(|at| ptr::eq(at, front));
-            if is_there && front.pages.get() < low.pages {
-                low.range = Some(rest);
+        for (low, least) in self.0.iter_mut().zip(LENGTHS) {
+            if front.pages.get() < least && low.is_some_and(|at| ptr::eq(at, front)) {
+                *low = Some(rest);
             }
         }
     }
@@ -86,16 +79,16 @@ impl Lows {
     #[inline]
     pub(super) fn goes(&mut self, range: &'static VmapArea) {
         for low in &mut self.0 {
-            if low.range.is_some_and(|at| ptr::eq(at, range)) {
-                low.range = tree::following(range);
+            if low.is_some_and(|at| ptr::eq(at, range)) {
+                *low = tree::following(range);
             }
         }
     }
 
-    /// What is known, for tests: page number and pages of each.
+    /// What is known, for tests: number of the first page, and the length.
     #[cfg(test)]
     pub(super) fn all(&self) -> impl Iterator<Item = (u64, u64)> {
-        let known = |low: &Low| Some((low.range?.first.get(), low.pages));
-        self.0.iter().filter_map(known)
+        let known = |(low, length): (&Link, u64)| Some(((*low)?.first.get(), length));
+        self.0.iter().zip(LENGTHS).filter_map(known)
     }
 }

@@ -298,6 +298,56 @@ fn holes_that_lie_wrong_are_passed_over_wherever_they_hang() {
 }
 
 #[test]
+fn what_alignment_passes_over_goes_with_a_larger_area() {
+    let mut free = space(&[(6, 100)]);
+    // Two pages before each of two longer areas: kept. Five before one of five: a hole.
+    let area = free.take_with_lead(6, 8 * PAGE_SIZE, 16).unwrap();
+    assert_eq!((first(&area), area.pages()), (8, 6));
+    assert_eq!(listing(&free), [(14, 92)]);
+    let small = free.take_with_lead(3, 8 * PAGE_SIZE, 16).unwrap();
+    assert_eq!((first(&small), listing(&free)), (16, vec![(19, 87)]));
+    let hole = free.take_with_lead(5, 8 * PAGE_SIZE, 16).unwrap();
+    assert_eq!(
+        (first(&hole), listing(&free)),
+        (24, vec![(19, 5), (29, 77)])
+    );
+    // No more than was asked for.
+    let strict = free.take_with_lead(7, 8 * PAGE_SIZE, 2).unwrap();
+    assert_eq!((first(&strict), free.count()), (32, 3));
+    // Given back, each brings along what it kept, and is neighbour of the one before.
+    let mut chain = Chain::new();
+    [area, small]
+        .into_iter()
+        .for_each(|area| chain.push(area.with_lead()));
+    free.take_back(chain.join_neighbours());
+    let both = chain.pop().unwrap();
+    assert_eq!((first(&both), both.pages()), (6, 13));
+    assert!(chain.pop().is_none());
+    for area in [both, hole, strict] {
+        free.insert(area);
+    }
+    assert_eq!(listing(&free), [(6, 100)]);
+    check_free(&free);
+    check_records(&free, 0);
+}
+
+#[test]
+fn a_lead_that_nobody_asked_for_goes_back_all_the_same() {
+    let mut free = space(&[(6, 100)]);
+    let area = free.take_with_lead(6, 8 * PAGE_SIZE, 16).unwrap();
+    free.insert(area);
+    assert_eq!(listing(&free), [(6, 100)]);
+    let mut area = free.take_with_lead(6, 8 * PAGE_SIZE, 16).unwrap();
+    free.claim_around(&mut area, 8 * PAGE_SIZE);
+    assert_eq!((first(&area), area.pages()), (6, 10));
+    free.insert(area);
+    // The record is as good as any: the next area has no lead.
+    let area = free.take(6, PAGE_SIZE).unwrap();
+    free.insert(area);
+    assert_eq!(listing(&free), [(6, 100)]);
+}
+
+#[test]
 fn alignment_may_be_as_large_as_the_address_space() {
     let upper = VirtAddr::new(0xffff_0000_0000_0000).unwrap();
     let mut free = nothing_free();

@@ -11,8 +11,9 @@ const WINDOW: u64 = 512;
 /// One step.
 #[derive(Clone, Debug)]
 enum Step {
-    /// Take this many pages with an alignment of 2^shift bytes, and put them in use.
-    Take(u64, u32),
+    /// Take this many pages with an alignment of 2^shift bytes, which may keep so many before them, and
+    /// put them in use.
+    Take(u64, u32, u64),
     /// Take these pages (counted from the start of the window), and put them in use.
     TakeExact(u64, u64),
     /// Take the whole of the n-th free range (modulo their number), and put it in use.
@@ -32,9 +33,11 @@ enum Step {
 /// Any step, the common ones more often.
 fn step() -> impl Strategy<Value = Step> {
     let pages = prop_oneof![4 => 1..6_u64, 2 => 1..40_u64, 1 => 1..=WINDOW];
+    let lead = prop_oneof![Just(0), 1..20_u64];
     let shift = prop_oneof![4 => Just(12), 4 => 12..18_u32, 1 => 0..64_u32];
     prop_oneof![
-        8 => (pages, shift).prop_map(|(pages, shift)| Step::Take(pages, shift)),
+        8 => (pages, shift, lead)
+            .prop_map(|(pages, shift, lead)| Step::Take(pages, shift, lead)),
         3 => (0..WINDOW, 1..12_u64).prop_map(|(first, pages)| Step::TakeExact(first, pages)),
         2 => any::<usize>().prop_map(Step::TakeWhole),
         8 => any::<usize>().prop_map(Step::Free),
@@ -64,6 +67,8 @@ struct Reference {
     free: BTreeMap<u64, u64>,
     /// Areas in use.
     busy: BTreeMap<u64, u64>,
+    /// How many pages before them go back with them, where it is any.
+    leads: BTreeMap<u64, u64>,
     /// Areas freed, not purged.
     lazy: Vec<(u64, u64)>,
 }
@@ -82,6 +87,17 @@ impl Reference {
     fn around(&self, first: u64, end: u64) -> Option<(u64, u64)> {
         let (&start, &stop) = self.free.range(..=first).next_back()?;
         (stop >= end).then_some((start, stop))
+    }
+
+    /// What an area there keeps of the free pages before it, up to `most`.
+    fn lead(&self, at: u64, pages: u64, most: u64) -> u64 {
+        let (start, _) = self.around(at, at + pages).unwrap();
+        let below = at - start;
+        if below < pages && below <= most {
+            below
+        } else {
+            0
+        }
     }
 
     /// How many new records it costs to take these pages, which are free.
@@ -112,6 +128,12 @@ impl Reference {
             end = stop;
         }
         self.free.insert(first, end);
+    }
+
+    /// Takes an area out of use: its pages, with those before it that go back with it.
+    fn remove(&mut self, at: u64) -> (u64, u64) {
+        let end = self.busy.remove(&at).unwrap();
+        (at - self.leads.remove(&at).unwrap_or(0), end)
     }
 
     /// The n-th area in use.
@@ -159,11 +181,15 @@ impl Pair {
         got: Result<OwnedArea, TakeError>,
         want: Option<u64>,
         pages: u64,
+        most_lead: u64,
         spare: usize,
     ) {
+        let lead = want.map_or(0, |at| self.reference.lead(at, pages, most_lead));
         let want = match want {
             None => Err(TakeError::NoSpace),
-            Some(at) if LEFT.get() == 0 && spare < self.reference.records(at, at + pages) => {
+            Some(at)
+                if LEFT.get() == 0 && spare < self.reference.records(at - lead, at + pages) =>
+            {
                 Err(TakeError::NoMemory)
             }
             Some(at) => Ok(at),
@@ -175,8 +201,11 @@ impl Pair {
         if let Ok(area) = got {
             let at = first(&area);
             assert_eq!(area.pages(), pages);
-            self.reference.take(at, at + pages);
+            self.reference.take(at - lead, at + pages);
             self.reference.busy.insert(at, at + pages);
+            if lead > 0 {
+                self.reference.leads.insert(at, lead);
+            }
             self.busy.insert(area);
         }
     }
@@ -184,16 +213,16 @@ impl Pair {
     fn run(&mut self, base: u64, step: Step) {
         let spare = self.free.pool().spare();
         match step {
-            Step::Take(pages, shift) => {
+            Step::Take(pages, shift, lead) => {
                 let want = self.reference.lowest_fit(pages, shift);
-                let got = self.free.take(pages, 1 << shift);
-                self.taken(got, want, pages, spare);
+                let got = self.free.take_with_lead(pages, 1 << shift, lead);
+                self.taken(got, want, pages, lead, spare);
             }
             Step::TakeExact(at, pages) => {
                 let (at, pages) = (base + at, pages.min(WINDOW - at));
                 let want = self.reference.around(at, at + pages).map(|_| at);
                 let got = self.free.take_exact(range(at, pages));
-                self.taken(got, want, pages, spare);
+                self.taken(got, want, pages, 0, spare);
             }
             Step::TakeWhole(n) => {
                 let ranges = &self.reference.free;
@@ -201,16 +230,16 @@ impl Pair {
                     return;
                 };
                 let got = self.free.take_exact(range(at, end - at));
-                self.taken(got, Some(at), end - at, spare);
+                self.taken(got, Some(at), end - at, 0, spare);
             }
             Step::Free(n) => {
                 let Some(at) = self.reference.nth_busy(n) else {
                     return;
                 };
-                let end = self.reference.busy.remove(&at).unwrap();
-                self.reference.lazy.push((at, end));
-                self.lazy
-                    .push(others::take_out(&mut self.busy, address(at)).unwrap());
+                let (low, end) = self.reference.remove(at);
+                self.reference.lazy.push((low, end));
+                let area = others::take_out(&mut self.busy, address(at)).unwrap();
+                self.lazy.push(area.with_lead());
             }
             Step::Purge => {
                 let mut lazy = core::mem::take(&mut self.lazy);
@@ -232,8 +261,9 @@ impl Pair {
                 let Some(at) = self.reference.nth_busy(n) else {
                     return;
                 };
-                let end = self.reference.busy.remove(&at).unwrap();
                 let mut area = others::take_out(&mut self.busy, address(at)).unwrap();
+                let (at, end) = self.reference.remove(at);
+                area.take_lead();
                 let low = at.saturating_sub(below).max(base);
                 let high = (end + above).min(base + WINDOW);
                 let is_free =
