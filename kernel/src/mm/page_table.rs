@@ -22,6 +22,7 @@ mod install_ktests;
 mod ktests;
 mod offline;
 mod runs;
+mod single;
 pub mod walks;
 #[cfg(all(feature = "ktests", target_os = "none"))]
 mod walks_ktests;

@@ -65,7 +65,7 @@ impl Sequence {
     }
 
     /// Adds a range whose entries changed before [`begin`](Self::begin).
-    #[inline]
+    #[inline(always)]
     pub fn add(&mut self, range: PageRange, removed: Removed) {
         if self.everything {
             return;

@@ -26,7 +26,7 @@ impl Flush {
     }
 
     /// Adds a range whose entries changed before [`begin`](Self::begin).
-    #[inline]
+    #[inline(always)]
     pub fn add(&mut self, range: PageRange, removed: Removed) {
         self.0.add(range, removed);
     }

@@ -9,27 +9,27 @@ use super::owed::emit_and_settle_unrecorded;
 use crate::arch::entry::Entry;
 use vmsa::{Descriptor, Level, VirtAddr};
 
-/// Has `entry`, the leaf of `va`, become `leaf`, a valid one, with its barriers. False if it was not
-/// empty; then it stays as it is. Not in interrupt context.
+/// Has `entry`, the leaf of `va` at `level`, become `leaf`, a valid one, with its barriers. False if it
+/// was not empty; then it stays as it is. Not in interrupt context.
 #[inline(always)]
-pub fn map_single(entry: Entry, va: VirtAddr, leaf: Descriptor) -> bool {
+pub fn map_single(entry: Entry, va: VirtAddr, level: Level, leaf: Descriptor) -> bool {
     let old = entry.load();
     if !old.is_none() {
         return false;
     }
-    entry.store_unrecorded(va, Level::L3, old, leaf);
+    entry.store_unrecorded(va, level, old, leaf);
     emit_and_settle_unrecorded();
     true
 }
 
-/// Clears `entry`, the leaf of `va`. False if it was empty. As every leaf that becomes invalid it owes no
-/// barrier of its own: the TLB flush, which is left to the caller, has them.
+/// Clears `entry`, the leaf of `va` at `level`. False if it was empty. As every leaf that becomes invalid
+/// it owes no barrier of its own: the TLB flush, which is left to the caller, has them.
 #[inline(always)]
-pub fn clear_single(entry: Entry, va: VirtAddr) -> bool {
+pub fn clear_single(entry: Entry, va: VirtAddr, level: Level) -> bool {
     let old = entry.load();
     if old.is_none() {
         return false;
     }
-    entry.store_unrecorded(va, Level::L3, old, Descriptor::INVALID);
+    entry.store_unrecorded(va, level, old, Descriptor::INVALID);
     true
 }

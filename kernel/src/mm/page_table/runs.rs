@@ -170,27 +170,9 @@ impl<M: TableMemory> PageTable<M> {
         })
     }
 
-    /// As [`map_pages`](Self::map_pages), of one page, where nothing is [unusual](crate::unusual): with its
-    /// barriers, in no section. False, and nothing is done, where there is no table for it or it is mapped.
-    #[inline(always)]
-    pub fn map_single(&self, va: VirtAddr, frame: Frame, attributes: Attributes) -> bool {
-        let leaf = Descriptor::page(frame, attributes);
-        self.leaves_of_one_table(va, 1)
-            .is_some_and(|entries| lazy::map_single(entries.entry(0), va, leaf))
-    }
-
-    /// Clears the leaf of one page that [`map_pages`](Self::map_pages) or
-    /// [`map_single`](Self::map_single) mapped, where nothing is [unusual](crate::unusual), in no section.
-    /// False where nothing was mapped. The flush is left to the caller.
-    #[inline(always)]
-    pub fn clear_single(&self, va: VirtAddr) -> bool {
-        self.leaves_of_one_table(va, 1)
-            .is_some_and(|entries| lazy::clear_single(entries.entry(0), va))
-    }
-
     /// The leaves of `pages` pages from `start` on, if one table that exists has all of them.
     #[inline(always)]
-    fn leaves_of_one_table(&self, start: VirtAddr, pages: u64) -> Option<Entries> {
+    pub(super) fn leaves_of_one_table(&self, start: VirtAddr, pages: u64) -> Option<Entries> {
         let first = Level::L3.index(start);
         let left = (PTRS_PER_TABLE - first) as u64;
         if pages > left {

@@ -41,9 +41,35 @@ pub fn vmalloc(size: u64) -> Result<VirtAddr, Error> {
         && !task::current().in_interrupt()
         && let Some((list, first)) = page_alloc::allocate_at_once()
     {
-        return with_adjacent(list, first, 1, PAGE_SIZE, size, caller);
+        return with_single(list, first, size, caller);
     }
     allocate(size, PAGE_SIZE, caller)
+}
+
+/// An area of the page `frame`, which is all of `list`, where nothing is [unusual](crate::unusual).
+#[inline(always)]
+fn with_single(
+    list: PageList,
+    frame: Frame,
+    size: u64,
+    caller: &'static Location<'static>,
+) -> Result<VirtAddr, Error> {
+    let info = AreaInfo {
+        requested: size,
+        caller: Some(caller),
+        kind: AreaKind::Vmalloc,
+    };
+    let shadow = kasan::is_on();
+    let start = take_here(1, PAGE_SIZE, info, list, shadow)?;
+    let data = Attributes::KERNEL_DATA;
+    // Planted bugs are to be met.
+    if cfg!(feature = "bugs") || !linear_map::kernel().map_single(start, frame, data) {
+        map_adjacent(start, frame, 1)?;
+    }
+    if shadow {
+        unpoison(start, size);
+    }
+    Ok(start)
 }
 
 /// As [`vmalloc`], with the contents zeroed.
@@ -116,18 +142,22 @@ fn with_adjacent(
     };
     let shadow = kasan::is_on();
     let start = take_here(pages, align, info, list, shadow)?;
+    map_adjacent(start, first, pages)?;
+    if shadow {
+        unpoison(start, size);
+    }
+    Ok(start)
+}
+
+/// Maps the pages of an area, which adjoin from `first` on; an area that can't be mapped is given back.
+#[inline(always)]
+fn map_adjacent(start: VirtAddr, first: Frame, pages: u64) -> Result<(), Error> {
     let data = Attributes::KERNEL_DATA;
     let mut mapped = linear_map::kernel().map_adjacent(start, pages, first, data);
     if planted(Bug::GuardMapped) {
         mapped = mapped.and_then(|()| map_guard(start + pages * PAGE_SIZE, data));
     }
-    if let Err(error) = mapped {
-        return Err(not_mapped(start, error));
-    }
-    if shadow {
-        unpoison(start, size);
-    }
-    Ok(start)
+    mapped.map_err(|error| not_mapped(start, error))
 }
 
 /// An area whose pages are anywhere.

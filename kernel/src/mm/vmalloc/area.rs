@@ -174,6 +174,7 @@ impl VmapArea {
     }
 
     /// The addresses of the area, the guard page included.
+    #[inline]
     pub fn range(&self) -> PageRange {
         range(self.first.get(), self.pages.get())
     }
@@ -277,6 +278,7 @@ fn address(page: u64) -> VirtAddr {
 }
 
 /// The `pages` pages from the one with this number.
+#[inline]
 fn range(first: u64, pages: u64) -> PageRange {
     PageRange::new(address(first), pages)
         .expect("made from page ranges, and none spans the two halves")

@@ -11,9 +11,9 @@
 mod ktests;
 
 use super::{
-    area::{AreaKind, OwnedArea},
+    area::{AreaInfo, AreaKind, OwnedArea},
     purge,
-    reserve::{Error, check, give_back, open, take},
+    reserve::{Error, check, give_back, open, take, take_back, take_here},
     state::{SPACE, find},
 };
 #[cfg(feature = "oracle")]
@@ -31,6 +31,7 @@ use crate::{
         },
         tlb::{Removed, flush_kernel_range},
     },
+    task, unusual,
 };
 use core::{fmt, panic::Location};
 use vmsa::{Attributes, Frame, Level, PAGE_SIZE, PageRange, VirtAddr};
@@ -114,6 +115,62 @@ impl Frames {
 #[track_caller]
 pub fn vmalloc_huge(size: u64) -> Result<VirtAddr, Error> {
     let caller = Location::caller();
+    if size.div_ceil(PAGE_SIZE) == Size::Block.pages()
+        && goes_short()
+        && !task::current().in_interrupt()
+        && let Some(start) = one_block(size, caller)?
+    {
+        return Ok(start);
+    }
+    in_parts(size, caller)
+}
+
+/// Whether there is a short way for one block: as for one page of [`map_ram`](super::map_ram).
+#[inline(always)]
+fn goes_short() -> bool {
+    !cfg!(feature = "bugs") && !unusual::anything_or_tools()
+}
+
+/// An area of one block, where RAM has one and there is nothing to be seen to but its entry. `None`
+/// where that is not so; then nothing has been taken.
+#[inline(always)]
+fn one_block(size: u64, caller: &'static Location<'static>) -> Result<Option<VirtAddr>, Error> {
+    let Ok(frame) = page_alloc::allocate(Size::Block.order()) else {
+        return Ok(None);
+    };
+    let info = AreaInfo {
+        requested: size,
+        caller: Some(caller),
+        kind: AreaKind::VmallocHuge,
+    };
+    let (pages, align) = (Size::Block.pages(), Size::Block.bytes());
+    let start = match take_here(pages, align, info, PageList::EMPTY, false) {
+        Ok(start) => start,
+        Err(error) => return Err(not_taken(frame, error)),
+    };
+    if !linear_map::kernel().map_single_block(start, frame, Attributes::KERNEL_DATA) {
+        // A table is missing, or one is in the way.
+        purge::release(take_back(start));
+        free_block(frame);
+        return Ok(None);
+    }
+    Ok(Some(start))
+}
+
+#[cold]
+fn not_taken(frame: Frame, error: Error) -> Error {
+    free_block(frame);
+    error
+}
+
+fn free_block(frame: Frame) {
+    // It is whole, so nothing can be wrong with it.
+    let _ = page_alloc::free(frame, Size::Block.order());
+}
+
+/// An area of blocks and what is smaller.
+#[inline(never)]
+fn in_parts(size: u64, caller: &'static Location<'static>) -> Result<VirtAddr, Error> {
     let _span = span("vmalloc_huge");
     let pages = size.div_ceil(PAGE_SIZE);
     if pages > page_alloc::managed() {
@@ -143,7 +200,32 @@ pub fn vmalloc_huge(size: u64) -> Result<VirtAddr, Error> {
 
 /// Takes an area down that [`vmalloc_huge`] made; what `vfree` does with one.
 #[track_caller]
+#[inline]
 pub(super) fn unmap_and_free(area: OwnedArea) {
+    let start = area.start();
+    if area.pages() == Size::Block.pages() + AreaKind::VmallocHuge.guard_pages()
+        && goes_short()
+        && let Some(frame) = linear_map::kernel().clear_single_block(start)
+    {
+        #[cfg(feature = "oracle")]
+        event!(WindowOpened {
+            window: event::Window::LazyPurge,
+            range: area.range(),
+        });
+        // In this order: see `vfree`.
+        let full = purge::push(area, start, SPACE.home_of(start));
+        free_block(frame);
+        if let Some(full) = full {
+            purge::purge_if_free(full);
+        }
+        return;
+    }
+    unmap_parts(area);
+}
+
+#[track_caller]
+#[inline(never)]
+fn unmap_parts(area: OwnedArea) {
     let range = PageRange::new(area.start(), area.pages() - 1);
     // The page allocator is open, or there would be no area.
     let (Some(range), Ok(mut frames)) = (range, Frames::none()) else {

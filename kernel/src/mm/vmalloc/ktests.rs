@@ -18,9 +18,12 @@ use crate::{
     check, check_eq, kernel_test,
     ktest::{Failure, TestResult},
     mm::{
-        debug_pagealloc, linear_map, page_alloc,
-        testing::{Usage, bytes, frame_at, logged, make_room, must, trouble},
+        debug_pagealloc, kasan,
+        lazy::{self, Backend, Model},
+        linear_map, page_alloc,
+        testing::{Chosen, Usage, bytes, frame_at, logged, make_room, must, trouble},
     },
+    trace::Counts,
 };
 use alloc::{format, string::String};
 use vmsa::{Attributes, PAGE_SIZE, VirtAddr};
@@ -65,6 +68,33 @@ kernel_test! { "vmalloc", an_area_is_memory, {
     must!(vfree(start));
     check!(find(start).is_none());
     check_eq!(Usage::now(), before);
+    Ok(())
+} }
+
+kernel_test! { "vmalloc", one_page_is_a_leaf_and_its_barriers, {
+    let _chosen = Chosen::new(Model::TwoCounters, Backend::Barriers)?;
+    let other = must!(vmalloc(1));
+    for in_section in [false, true] {
+        let section = in_section.then(lazy::section);
+        if in_section {
+            // Leaves the section something to make good.
+            must!(linear_map::kernel().set_leaf(other, |leaf| leaf));
+        }
+        let counts = Counts::now();
+        let start = must!(vmalloc(1));
+        must!(fill(start, 1, 0x5a5a));
+        drop(section);
+        let made = counts.since();
+        // Those have more to do, for the shadow and for the page.
+        if !kasan::is_on() && !debug_pagealloc::is_on() {
+            check_eq!((made.stores, made.dsb, made.isb, made.tlbi), (1, 1, 1, 0));
+        }
+        check!(not_mapped(probe_read_u64(start + bytes(1))));
+        must!(vfree(start));
+        vm_unmap_aliases();
+        check!(not_mapped(probe_read_u64(start)));
+    }
+    must!(vfree(other));
     Ok(())
 } }
 

@@ -154,9 +154,8 @@ fn flush(taken: &[Taken; MAX_CPUS]) {
         return;
     }
     let dirty = || taken.iter().flat_map(|taken| taken.dirty.ranges());
-    let areas = taken.iter().flat_map(|taken| taken.areas.iter());
-    let pages =
-        areas.map(VmapArea::pages).sum::<u64>() + dirty().map(PageRange::pages).sum::<u64>();
+    let pages = taken.iter().map(|taken| taken.pages).sum::<u64>()
+        + dirty().map(PageRange::pages).sum::<u64>();
     let mut flush = Flush::begin(pages);
     for area in taken.iter().flat_map(|taken| taken.areas.iter()) {
         flush.add(area.range(), removed(area.kind()));

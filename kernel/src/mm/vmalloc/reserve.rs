@@ -2,7 +2,7 @@
 //! and of blocks share.
 
 use super::{
-    area::{AreaInfo, AreaKind, TakeError},
+    area::{AreaInfo, AreaKind, OwnedArea, TakeError},
     purge,
     state::SPACE,
 };
@@ -191,10 +191,19 @@ pub(super) fn unpoison(start: VirtAddr, size: u64) {
 #[cold]
 #[inline(never)]
 pub(super) fn give_back(start: VirtAddr, error: Error) -> Error {
-    let removed = SPACE.remove(start, |_| true);
-    let (mut area, _) = removed.expect("it was taken, and nobody else knows of it");
+    let mut area = take_back(start);
     let frames = area.take_frames();
     purge::release(area);
     page_alloc::free_list(frames);
     error
+}
+
+/// Takes an area out of use that nobody was told of.
+#[cold]
+#[inline(never)]
+pub(super) fn take_back(start: VirtAddr) -> OwnedArea {
+    let removed = SPACE.remove(start, |_| true);
+    removed
+        .expect("it was taken, and nobody else knows of it")
+        .0
 }

@@ -50,6 +50,8 @@ pub struct Ranges {
 pub struct Taken {
     /// Areas that nobody uses, to be flushed and released.
     pub areas: Chain,
+    /// Their lengths together.
+    pub pages: u64,
     /// Records of those that others of them stand for.
     pub spare: Spare,
     /// Blocks that are in use, some pages of which are to be flushed.
@@ -126,10 +128,11 @@ impl Waiting {
         unsafe { Chain::from_raw(first) }
     }
 
-    /// Counts areas that have been taken.
-    fn count_out(&self, areas: &Chain) {
+    /// Counts areas that have been taken: how many pages they have.
+    fn count_out(&self, areas: &Chain) -> u64 {
         let pages = areas.iter().map(VmapArea::pages).sum::<u64>();
         self.pages.fetch_sub(pages, Ordering::Relaxed);
+        pages
     }
 
     /// Whether there are none: none of those, at least, whose push the caller knows of.
@@ -384,6 +387,7 @@ impl Space {
         let mut taken = [const {
             Taken {
                 areas: Chain::new(),
+                pages: 0,
                 spare: Spare::NONE,
                 dirty: DirtyBlocks::NONE,
             }
@@ -396,7 +400,7 @@ impl Space {
             if join {
                 taken.spare = taken.areas.join_neighbours();
             }
-            arena.lazy.count_out(&taken.areas);
+            taken.pages = arena.lazy.count_out(&taken.areas);
             let (dirty, through) = {
                 let mut ranges = arena.ranges.lock();
                 let Ranges { busy, blocks, .. } = &mut *ranges;
@@ -406,6 +410,7 @@ impl Space {
             if through > 0 {
                 let pages = through * u64::from(BLOCK_PAGES);
                 arena.lazy.pages.fetch_sub(pages, Ordering::Relaxed);
+                taken.pages += pages;
             }
         }
         taken

@@ -273,6 +273,7 @@ impl<A: Augment> Tree<A> {
 
     /// Turns the subtree of `area` towards `side`: the child on the other side becomes its root,
     /// and is returned. Ranks stay as they are.
+    #[inline(always)]
     fn rotate(&mut self, area: &'static VmapArea, side: Side) -> &'static VmapArea {
         let up = area.child[side.other() as usize]
             .get()

@@ -8,7 +8,7 @@ use crate::{
     mm::{
         debug_pagealloc, dump, kasan,
         layout::LINEAR,
-        lazy::{self, Backend, model},
+        lazy::{self, Backend, Model, model},
         linear_map, page_alloc,
         page_table::{
             self,
@@ -22,7 +22,7 @@ use crate::{
         },
         vmalloc::{Error, vfree, vm_unmap_aliases, vmalloc, vmalloc_aligned},
     },
-    trace::{Barrier, Event, Kind},
+    trace::{Barrier, Counts, Event, Kind},
 };
 use alloc::{format, string::ToString, vec::Vec};
 use vmsa::{
@@ -194,6 +194,41 @@ kernel_test! { "huge", two_megabytes_are_one_store, {
     check!(probe_read_u64(start + BLOCK).is_err_and(|fault| fault.is_translation_fault()));
     let area = must!(find(start).ok_or("no area"));
     check_eq!((area.kind, area.requested), (AreaKind::VmallocHuge, BLOCK - 5));
+    must!(vfree(start));
+    check!(leaf_at(start).is_none());
+    check_eq!(settled()?, before);
+    Ok(())
+} }
+
+kernel_test! { "huge", one_block_is_its_entry_and_its_barriers, {
+    let before = warmed()?;
+    let _chosen = Chosen::new(Model::TwoCounters, Backend::Barriers)?;
+    // The first time a table is in the way, or one is missing.
+    for first in [true, false] {
+        let counts = Counts::now();
+        let start = must!(vmalloc_huge(BLOCK));
+        let map = counts.since();
+        let range = pages(start, BLOCK)?;
+        check_eq!(parts(range)?, [Block]);
+        use_every_page(range)?;
+        check!(probe_read_u64(start + BLOCK).is_err());
+        let counts = Counts::now();
+        must!(vfree(start));
+        let unmap = counts.since();
+        check!(leaf_at(start).is_none());
+        // Those have more to do, for the shadow and for each page.
+        if !first && !kasan::is_on() && !debug_pagealloc::is_on() {
+            check_eq!((map.stores, map.dsb, map.isb, map.tlbi), (1, 1, 1, 0));
+            check_eq!((unmap.stores, unmap.dsb, unmap.isb, unmap.tlbi), (1, 0, 0, 0));
+        }
+        vm_unmap_aliases();
+        check!(range.pages_iter().all(|page| probe_read_u64(page).is_err()));
+    }
+    // A block that has been split is no entry any more.
+    let start = must!(vmalloc_huge(BLOCK));
+    // SAFETY: the area is the test's own, and nothing uses it.
+    let idle = unsafe { Idle::promise(pages(start, BLOCK)?) };
+    must!(split_block(start, &idle));
     must!(vfree(start));
     check!(leaf_at(start).is_none());
     check_eq!(settled()?, before);
