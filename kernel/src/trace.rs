@@ -121,6 +121,10 @@ pub struct Counters {
     pub isb: AtomicUsize,
     /// TLBIs of every kind.
     pub tlbi: AtomicUsize,
+    /// Pages that appeared, with a store, a DSB and an ISB each that are counted nowhere else.
+    pub appearances: AtomicUsize,
+    /// Pages that went, with a store, two DSBs, a TLBI and an ISB each that are counted nowhere else.
+    pub departures: AtomicUsize,
 }
 
 impl Default for Counters {
@@ -137,6 +141,8 @@ impl Counters {
             dsb: AtomicUsize::new(0),
             isb: AtomicUsize::new(0),
             tlbi: AtomicUsize::new(0),
+            appearances: AtomicUsize::new(0),
+            departures: AtomicUsize::new(0),
         }
     }
 
@@ -195,11 +201,16 @@ pub struct Counts {
 impl Counts {
     /// What the machine has done since reset, on all its CPUs.
     pub fn now() -> Self {
+        let appearances = sum(|counters| &counters.appearances);
+        let departures = sum(|counters| &counters.departures);
+        let pages = appearances.wrapping_add(departures);
         Self {
-            stores: sum(|counters| &counters.stores),
-            dsb: sum(|counters| &counters.dsb),
-            isb: sum(|counters| &counters.isb),
-            tlbi: sum(|counters| &counters.tlbi),
+            stores: pages.wrapping_add(sum(|counters| &counters.stores)),
+            dsb: pages
+                .wrapping_add(departures)
+                .wrapping_add(sum(|counters| &counters.dsb)),
+            isb: pages.wrapping_add(sum(|counters| &counters.isb)),
+            tlbi: departures.wrapping_add(sum(|counters| &counters.tlbi)),
         }
     }
 

@@ -1,5 +1,6 @@
 //! The barriers. Every DSB and ISB of the kernel after bring-up is issued here, so that each is
-//! counted, but for those that are about no table: of device registers, and before a CPU waits.
+//! counted, but for those that are about no table (of device registers, and before a CPU waits), and
+//! those of `one_page`, which counts them itself.
 //!
 //! What each is for is argued where it is called; what it does is in DDI 0487, B2.3.11 (DSB) and
 //! B2.3.12 (ISB).

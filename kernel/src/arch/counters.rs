@@ -68,6 +68,18 @@ pub(super) fn count_stores(number: usize) {
     add!(stores, "{number}", number = in(reg) number);
 }
 
+/// Counts one [`appear`](super::one_page::appear): a store, a DSB and an ISB.
+#[inline(always)]
+pub(super) fn count_appearance() {
+    add!(appearances, "#1");
+}
+
+/// Counts one [`go`](super::one_page::go): a store, two DSBs, a TLBI and an ISB.
+#[inline(always)]
+pub(super) fn count_departure() {
+    add!(departures, "#1");
+}
+
 /// An entry of `.restart`: the first instruction, and the one behind the last.
 #[derive(Debug)]
 #[repr(C)]

@@ -108,6 +108,12 @@ impl Entry {
         emit_store(self.pa, space, va, level, old, new);
     }
 
+    /// The store alone, for who counts it, and knows that nobody records.
+    #[inline(always)]
+    pub(super) fn store_uncounted(self, new: Descriptor) {
+        self.slot.store(new.bits(), Ordering::Relaxed);
+    }
+
     /// As [`store`](Self::store), for who knows that nobody records.
     #[inline(always)]
     pub fn store_unrecorded(self, _va: VirtAddr, _level: Level, _old: Descriptor, new: Descriptor) {

@@ -11,6 +11,8 @@ pub mod barrier;
 pub mod cache;
 pub mod entry;
 pub mod lock;
+#[cfg(target_os = "none")]
+pub mod one_page;
 pub mod record;
 pub mod tlbi;
 #[cfg(target_os = "none")]

@@ -1,5 +1,5 @@
 //! The TLB invalidations. Every TLBI of the kernel after bring-up is issued here, so that each is
-//! counted.
+//! counted, but for the one of `one_page`, which counts it itself.
 //!
 //! The operand comes from `vmsa::tlbi`; the barriers around a TLBI are the business of `mm::tlb`.
 

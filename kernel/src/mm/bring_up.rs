@@ -332,7 +332,8 @@ fn open(
         };
         (lowest, histories)
     });
-    debug_pagealloc::install(histories, options.page_poison);
+    // SAFETY: as for `open`: nobody else is there yet.
+    unsafe { debug_pagealloc::install(histories, options.page_poison) };
     Ok(())
 }
 

@@ -18,7 +18,7 @@ mod ktests;
 
 use super::{
     linear_map,
-    page_alloc::{self, Hooks, Pages},
+    page_alloc::{self, Hooks, OutOfMemory, Pages},
     tlb::flush_unflushed,
     unflushed::Unflushed,
 };
@@ -29,11 +29,11 @@ use crate::{
     warning,
 };
 use core::{
+    cell::UnsafeCell,
     fmt,
     panic::Location,
     sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering},
 };
-use spin::Once;
 use vmsa::{Frame, PAGE_SIZE, VirtAddr};
 
 /// What a freed page is filled with (PAGE_POISON in Linux).
@@ -81,7 +81,7 @@ impl Slot {
         let at = event.at.map_or(core::ptr::null(), core::ptr::from_ref);
         self.at.store(at.cast_mut(), Ordering::Relaxed);
         for (slot, two) in self.callers.iter().zip(event.callers.as_chunks::<2>().0) {
-            let two = u64::from(two[0]) | u64::from(two[1]) << 32;
+            let two = two[0] & u64::from(u32::MAX) | two[1] << 32;
             slot.store(two, Ordering::Relaxed);
         }
         self.task.store(u64::from(event.task), Ordering::Relaxed);
@@ -91,7 +91,7 @@ impl Slot {
         let mut callers = [0; CALLERS];
         for (two, slot) in callers.as_chunks_mut::<2>().0.iter_mut().zip(&self.callers) {
             let word = slot.load(Ordering::Relaxed);
-            *two = [word as u32, (word >> 32) as u32];
+            *two = [word & u64::from(u32::MAX), word >> 32];
         }
         Event {
             // SAFETY: null, or what `enter` was given: a reference to a static.
@@ -106,8 +106,8 @@ impl Slot {
 #[derive(Clone, Copy, Debug)]
 struct Event {
     at: Option<&'static Location<'static>>,
-    /// Return addresses, as offsets from the start of the image; 0 ends them.
-    callers: [u32; CALLERS],
+    /// Return addresses; 0 ends them. Only their lower halves mean anything.
+    callers: [u64; CALLERS],
     task: u32,
 }
 
@@ -115,7 +115,7 @@ impl Event {
     fn now(at: &'static Location<'static>) -> Self {
         Self {
             at: Some(at),
-            callers: backtrace::callers(),
+            callers: backtrace::callers().map(u64::from),
             task: task::current().id,
         }
     }
@@ -129,7 +129,11 @@ impl Event {
             .iter()
             .take_while(|caller| **caller != 0)
             .try_for_each(|caller| {
-                writeln!(out, "    [<{:016x}>]", backtrace::caller_address(*caller))
+                writeln!(
+                    out,
+                    "    [<{:016x}>]",
+                    backtrace::caller_address(*caller as u32)
+                )
             })
     }
 }
@@ -149,6 +153,7 @@ impl History {
 const _: () = assert!(size_of::<History>() <= 64);
 
 /// The histories of the frames from the first on.
+#[derive(Clone, Copy)]
 struct Histories {
     base: u64,
     of: &'static [History],
@@ -156,22 +161,38 @@ struct Histories {
 
 impl Histories {
     /// That of a frame, if one is kept.
-    fn get(&self, frame: Frame) -> Option<&'static History> {
+    #[inline(always)]
+    fn get(self, frame: Frame) -> Option<&'static History> {
         // A frame below the base becomes an index beyond all.
         let index = frame.number().wrapping_sub(self.base);
         self.of.get(index as usize)
     }
 }
 
-static HISTORIES: Once<Histories> = Once::new();
-/// The same, for who comes by all the time; null before.
-static KEPT: AtomicPtr<Histories> = AtomicPtr::new(core::ptr::null_mut());
+/// [`Histories`] that are written once, and read as any other data.
+struct Published(UnsafeCell<Histories>);
+
+// SAFETY: written in `install` alone, when nobody else is there.
+unsafe impl Sync for Published {}
+
+static HISTORIES: Published = Published(UnsafeCell::new(Histories { base: 0, of: &[] }));
+
+/// The histories that are kept: of no frame without DEBUG_PAGEALLOC.
+#[inline(always)]
+fn histories() -> Histories {
+    // SAFETY: nobody writes it: `install` does so when nobody else is there.
+    unsafe { *HISTORIES.0.get() }
+}
+
 static UNMAPS: AtomicBool = AtomicBool::new(false);
 static POISONS: AtomicBool = AtomicBool::new(false);
 
 /// Turns on what is asked for. With `histories` (one for each frame from `base` on) free pages
 /// leave the linear map, which they must have left already; with `poison` they are filled.
-pub fn install(histories: Option<(Frame, &'static [History])>, poison: bool) {
+///
+/// # Safety
+/// Only once, in bring-up, before there are other CPUs and handlers.
+pub unsafe fn install(histories: Option<(Frame, &'static [History])>, poison: bool) {
     if histories.is_some() {
         unusual::has(Tool::DebugPagealloc);
     }
@@ -179,11 +200,9 @@ pub fn install(histories: Option<(Frame, &'static [History])>, poison: bool) {
     POISONS.store(poison, Ordering::Relaxed);
     let unmaps = histories.is_some();
     if let Some((base, of)) = histories {
-        let kept = HISTORIES.call_once(|| Histories {
-            base: base.number(),
-            of,
-        });
-        KEPT.store(core::ptr::from_ref(kept).cast_mut(), Ordering::Relaxed);
+        let base = base.number();
+        // SAFETY: the caller's promise: nobody reads it now.
+        unsafe { *HISTORIES.0.get() = Histories { base, of } };
     }
     match (unmaps, poison) {
         (true, false) => page_alloc::install(&UNMAPPING),
@@ -205,30 +224,50 @@ pub fn is_on() -> bool {
 }
 
 /// A page is about to be handed out.
-fn page_allocated(page: Frame, at: &'static Location<'static>) {
-    // Where it is to be mapped, no more, and nobody watches that, there is a short way.
-    if unusual::anything() {
-        return allocated(Pages::Block(page, 0), at);
-    }
+fn page_allocated(at: &'static Location<'static>, page: Frame) -> Result<Frame, OutOfMemory> {
+    // Where it is to be mapped, no more, and nobody watches that, there is a short way. It calls nothing,
+    // but for the long one at its end, and so keeps nothing on the stack.
+    let Some(leaf) = linear_map::single_leaf(page).filter(|_| !unusual::anything()) else {
+        return page_allocated_in_full(at, page);
+    };
     remember_one(page, at, |history| &history.allocated);
-    linear_map::set_page_valid(page, true);
+    leaf.appear();
+    Ok(page)
 }
 
 /// A page has come back; nobody can get it before this returns.
 fn page_freed(page: Frame, at: &'static Location<'static>) {
-    if unusual::anything() {
-        return freed(Pages::Block(page, 0), None, at);
-    }
+    let Some(leaf) = linear_map::single_leaf(page).filter(|_| !unusual::anything()) else {
+        return page_freed_in_full(page, at);
+    };
     remember_one(page, at, |history| &history.freed);
-    linear_map::set_page_valid(page, false);
+    leaf.go();
+}
+
+#[cold]
+#[inline(never)]
+fn page_allocated_in_full(
+    at: &'static Location<'static>,
+    page: Frame,
+) -> Result<Frame, OutOfMemory> {
+    linear_map::look_up_leaf(page);
+    allocated(Pages::Block(page, 0), at);
+    Ok(page)
+}
+
+#[cold]
+#[inline(never)]
+fn page_freed_in_full(page: Frame, at: &'static Location<'static>) {
+    linear_map::look_up_leaf(page);
+    freed(Pages::Block(page, 0), None, at);
 }
 
 /// What is called where pages are filled, or stay mapped.
 static HOOKS: Hooks = Hooks {
     allocated,
     freed,
-    page_allocated: |page, at| allocated(Pages::Block(page, 0), at),
-    page_freed: |page, at| freed(Pages::Block(page, 0), None, at),
+    page_allocated: page_allocated_in_full,
+    page_freed: page_freed_in_full,
 };
 
 /// What is called where free pages leave the linear map, no more.
@@ -331,9 +370,7 @@ fn check_poison(frame: Frame) {
 /// Enters an event into the history of a page.
 #[inline(always)]
 fn remember_one(page: Frame, at: &'static Location<'static>, slot: impl Fn(&History) -> &Slot) {
-    // SAFETY: null, or what HISTORIES holds for ever.
-    let kept = unsafe { KEPT.load(Ordering::Relaxed).as_ref() };
-    if let Some(history) = kept.and_then(|histories| histories.get(page)) {
+    if let Some(history) = histories().get(page) {
         slot(history).enter(&Event {
             at: Some(at),
             callers: backtrace::callers_of_this(),
@@ -344,9 +381,7 @@ fn remember_one(page: Frame, at: &'static Location<'static>, slot: impl Fn(&Hist
 
 /// Enters an event into the history of each page.
 fn remember(pages: Pages<'_>, slot: impl Fn(&History) -> &Slot, at: &'static Location<'static>) {
-    let Some(histories) = HISTORIES.get() else {
-        return;
-    };
+    let histories = histories();
     let event = Event::now(at);
     for (first, count) in pages.runs() {
         // RAM and the histories of it begin and end at the same frames.
@@ -360,13 +395,13 @@ fn remember(pages: Pages<'_>, slot: impl Fn(&History) -> &Slot, at: &'static Loc
 
 /// The numbers of the frames whose history is kept, if any is.
 pub fn known() -> Option<core::ops::Range<u64>> {
-    let histories = HISTORIES.get()?;
-    Some(histories.base..histories.base + histories.of.len() as u64)
+    let Histories { base, of } = histories();
+    (!of.is_empty()).then(|| base..base + of.len() as u64)
 }
 
 /// Says what is known of a page: who allocated and who freed it last, and from where.
 pub fn describe(frame: Frame, out: &mut dyn fmt::Write) -> fmt::Result {
-    match HISTORIES.get().and_then(|histories| histories.get(frame)) {
+    match histories().get(frame) {
         None => writeln!(out, "  no history is kept of page {:#x}", frame.number()),
         Some(history) => {
             history.allocated.read().describe("allocated", out)?;

@@ -48,7 +48,7 @@ pub use lock::{
     page_table_lock_waited,
 };
 use owed::emit_barriers;
-pub use owed::{emit_and_settle, settle};
+pub use owed::{settle, settle_of};
 pub use percpu::on_switch;
 pub use queue::drain;
 use queue::drain_of;

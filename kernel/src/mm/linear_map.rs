@@ -9,7 +9,8 @@ use super::{
         PageTable, TableMemory,
         walks::{WALKS, Waiting},
     },
-    tlb::{Flush, Removed, flush_page},
+    sequence,
+    tlb::{Flush, Removed},
     unflushed::Unflushed,
 };
 #[cfg(feature = "oracle")]
@@ -17,14 +18,15 @@ use crate::event;
 use crate::{
     arch::{
         entry::{Entries, Entry},
+        one_page,
         record::span,
         zero,
     },
     bug::{Bug, planted},
-    task::lock::SpinLock,
+    task::{self, Task, lock::SpinLock},
 };
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use vmsa::{Frame, Level, PAGE_SIZE, PTRS_PER_TABLE, PageRange, PhysAddr, VirtAddr};
+use vmsa::{Frame, PAGE_SIZE, PTRS_PER_TABLE, PageRange, PhysAddr, VirtAddr};
 
 /// The address of `pa` in the linear map.
 #[inline]
@@ -259,23 +261,56 @@ pub fn set_direct_map_invalid(pages: Pages<'_>, unflushed: Option<Unflushed>) {
     set_valid(ranges(pages), pages.count(), false, unflushed);
 }
 
-/// As [`set_direct_map_valid`], of one page, where nothing is [unusual](crate::unusual).
+/// The leaf of one page, where nobody watches what becomes of it: nothing is
+/// [unusual](crate::unusual), and the task has put off nothing but barriers.
 ///
-/// A section of one leaf that nobody watches comes to that leaf and its barriers, whatever section is
-/// open around it: so they are issued here, and no section is opened. Where somebody does watch, or what
-/// is deferred is anything but barriers, it is one.
+/// A section of one leaf then comes to that leaf and its barriers, whatever section is open around it:
+/// so they are issued at once, and no section is opened.
+#[derive(Clone, Copy, Debug)]
+pub struct SingleLeaf {
+    entry: Entry,
+    page: Frame,
+    task: &'static Task,
+}
+
+/// The leaf of a page, if it is known where that is; [`look_up_leaf`] sees to it. Whether anything is
+/// unusual the caller has to ask.
 #[inline(always)]
-pub fn set_page_valid(page: Frame, valid: bool) {
-    let va = virt(page.start());
-    let Some(entry) = leaf_tables::entry(page).filter(|_| !cfg!(feature = "bugs")) else {
-        return set_direct_map_valid(Pages::Block(page, 0), valid);
-    };
-    let old = lazy::load_leaf(entry, va);
-    entry.store(va, Level::L3, old, old.with_valid(valid));
-    if valid {
-        lazy::emit_and_settle();
-    } else {
-        flush_page(va);
+pub fn single_leaf(page: Frame) -> Option<SingleLeaf> {
+    // There somebody watches.
+    if cfg!(any(feature = "bugs", feature = "oracle")) {
+        return None;
+    }
+    let entry = leaf_tables::entry(page)?;
+    let task = task::current();
+    (!task.deferred.more.get()).then_some(SingleLeaf { entry, page, task })
+}
+
+/// Finds the leaf of a page for the next time.
+pub fn look_up_leaf(page: Frame) {
+    leaf_tables::find(page);
+}
+
+impl SingleLeaf {
+    /// The page becomes valid: see [`set_direct_map_valid`].
+    #[inline(always)]
+    pub fn appear(self) {
+        // DSB ISHST and ISB: see `lazy::emit_barriers`.
+        one_page::appear(self.entry, self.entry.load().with_valid(true));
+        lazy::settle_of(self.task);
+    }
+
+    /// It becomes invalid, and no TLB knows it any more.
+    #[inline(always)]
+    pub fn go(self) {
+        let new = self.entry.load().with_valid(false);
+        // As in `mm::sequence`, where it is said what each barrier is for.
+        one_page::go(
+            self.entry,
+            new,
+            sequence::of_one_leaf(virt(self.page.start())),
+        );
+        lazy::settle_of(self.task);
     }
 }
 
@@ -284,39 +319,39 @@ pub fn set_page_valid(page: Frame, valid: bool) {
 /// It is made of pages from bring-up on, or of blocks; its tables are never taken out, so that one
 /// which was found once needs no other walk.
 mod leaf_tables {
-    use super::{Entry, Frame, Ordering, PAGE_SIZE, PhysAddr, kernel, virt};
-    use core::sync::atomic::AtomicU64;
+    use super::{Entry, Frame, LINEAR, Ordering, PhysAddr, kernel, virt};
+    use core::{
+        ptr::{self, NonNull},
+        sync::atomic::AtomicPtr,
+    };
     use vmsa::PTRS_PER_TABLE;
 
     /// A table for each 2 MiB of the first 4 GiB of physical addresses, of which the board has up to 3
-    /// GiB of RAM: its address, or 0 where it has not been looked for.
-    static TABLES: [AtomicU64; 2048] = [const { AtomicU64::new(0) }; _];
+    /// GiB of RAM: where it is in the linear map; null where it has not been looked for.
+    static TABLES: [AtomicPtr<u64>; 2048] = [const { AtomicPtr::new(ptr::null_mut()) }; _];
 
-    /// The bits of a table's address.
-    const TABLE: u64 = (1 << 48) - PAGE_SIZE;
-
-    /// The leaf of a page; `None` where it is none, but a block, and further up.
+    /// The leaf of a page, if its table has been [found](find).
     #[inline(always)]
     pub(super) fn entry(page: Frame) -> Option<Entry> {
-        let number = page.number();
-        let known = TABLES.get((number / PTRS_PER_TABLE as u64) as usize)?;
-        let table = match known.load(Ordering::Relaxed) {
-            0 => find(page, known)?,
-            known => known,
-        };
-        // Masked, so that the compiler sees that it is an address.
-        let entry = number % PTRS_PER_TABLE as u64 * 8;
-        let pa = PhysAddr::new((table & TABLE) | entry)?;
+        let number = page.number() as usize;
+        let table = TABLES.get(number / PTRS_PER_TABLE)?.load(Ordering::Relaxed);
+        // SAFETY: a table has as many entries.
+        let slot = unsafe { NonNull::new(table)?.add(number % PTRS_PER_TABLE) };
+        // What the linear map adds is all above it.
+        const { assert!(LINEAR.start().as_u64() << 16 == 0) };
+        let pa = PhysAddr::new(slot.addr().get() as u64 & (1 << 48) - 1)?;
         // SAFETY: as in `TableMemory::entry`: it is an entry of a table that stays one.
-        Some(unsafe { Entry::new(virt(pa).as_mut_ptr(), pa) })
+        Some(unsafe { Entry::new(slot.as_ptr(), pa) })
     }
 
-    #[cold]
-    #[inline(never)]
-    fn find(page: Frame, known: &AtomicU64) -> Option<u64> {
-        let table = kernel().table_of_leaf(virt(page.start()))?.start().as_u64();
-        known.store(table, Ordering::Relaxed);
-        Some(table)
+    /// Finds the table of a page's leaf, where it is one, and no block, and not further up.
+    pub(super) fn find(page: Frame) {
+        if let Some(known) = TABLES.get(page.number() as usize / PTRS_PER_TABLE)
+            && known.load(Ordering::Relaxed).is_null()
+            && let Some(table) = kernel().table_of_leaf(virt(page.start()))
+        {
+            known.store(virt(table.start()).as_mut_ptr(), Ordering::Relaxed);
+        }
     }
 }
 

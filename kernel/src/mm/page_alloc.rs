@@ -142,8 +142,9 @@ pub struct Hooks {
     /// The pages were given back; nobody can get them yet. The addresses, if there are any, are to be
     /// flushed before this returns.
     pub freed: fn(Pages<'_>, Option<Unflushed>, &'static Location<'static>),
-    /// As `allocated`, of a single page, which most calls are about.
-    pub page_allocated: fn(Frame, &'static Location<'static>),
+    /// As `allocated`, of a single page, which most calls are about. It returns what the allocation does,
+    /// which can end with it.
+    pub page_allocated: fn(&'static Location<'static>, Frame) -> Result<Frame, OutOfMemory>,
     /// As `freed`, of a single page.
     pub page_freed: fn(Frame, &'static Location<'static>),
 }
@@ -204,26 +205,36 @@ pub fn allocate(order: u8) -> Result<Frame, OutOfMemory> {
 
 #[inline(never)]
 fn allocate_page(caller: &'static Location<'static>) -> Result<Frame, OutOfMemory> {
-    match memory::take_page_at_once() {
-        Some((_, frame)) => {
+    match memory::take_page_and_ask() {
+        Some((frame, false)) => {
             #[cfg(feature = "oracle")]
             tell_allocated(Pages::Block(frame, 0));
             Ok(frame)
         }
+        Some((frame, true)) => hand_page_out(frame, caller),
         None => allocate_page_the_long_way(caller),
     }
 }
 
 #[inline(never)]
 fn allocate_page_the_long_way(caller: &'static Location<'static>) -> Result<Frame, OutOfMemory> {
-    injected_failure()?;
     let frame = memory::take_page()?;
+    hand_page_out(frame, caller)
+}
+
+/// Ends the allocation of a page that has left the lists.
+#[inline(always)]
+fn hand_page_out(frame: Frame, caller: &'static Location<'static>) -> Result<Frame, OutOfMemory> {
+    if injected_failure().is_err() {
+        memory::give_back(frame);
+        return Err(OutOfMemory);
+    }
     #[cfg(feature = "oracle")]
     tell_allocated(Pages::Block(frame, 0));
-    if let Some(hooks) = hooks() {
-        (hooks.page_allocated)(frame, caller);
+    match hooks() {
+        Some(hooks) => (hooks.page_allocated)(caller, frame),
+        None => Ok(frame),
     }
-    Ok(frame)
 }
 
 fn allocate_block(order: u8, caller: &'static Location<'static>) -> Result<Frame, OutOfMemory> {
@@ -344,7 +355,7 @@ fn free_page_the_long_way(
     frame: Frame,
     caller: &'static Location<'static>,
 ) -> Result<(), FreeError> {
-    let (index, meta) = match memory::map().retire(frame, 0) {
+    let (index, meta) = match memory::map_ref().retire(frame, 0) {
         Ok(retired) => retired,
         Err(error) => return refuse(frame, 0, error, caller),
     };

@@ -125,24 +125,11 @@ fn add_recorded(range: PageRange, removed: Removed) {
     }
 }
 
-/// The whole sequence for one page whose leaf has changed: what [`Sequence`] comes to, without asking
-/// how many pages there are.
+/// What the TLBI names of one page whose leaf has changed: for who makes the whole sequence in one piece.
 #[inline(always)]
-pub(super) fn of_one_leaf(page: VirtAddr) {
-    if cfg!(feature = "bugs") {
-        // Most of the bugs of a sequence are planted there.
-        let mut sequence = Sequence::begin(1);
-        if let Some(range) = PageRange::new(page, 1) {
-            sequence.add(range, Removed::Leaves);
-        }
-        return sequence.finish();
-    }
+pub(super) fn of_one_leaf(page: VirtAddr) -> Operand {
     let hint = cpu::features().ttl.then_some(Level::L3);
-    // Each as in `begin`, `add` and `finish`, where it is said why.
-    barrier::dsb_ishst();
-    tlbi::issue(Operation::Vaale1is(Operand::new(page, 0, hint)));
-    barrier::dsb_ish();
-    barrier::isb();
+    Operand::new(page, 0, hint)
 }
 
 /// All pages of `range`, which has two or more, but the last: for a planted bug.

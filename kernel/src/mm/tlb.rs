@@ -5,12 +5,8 @@
 //! the end of the lazy section.
 
 pub use super::sequence::Removed;
-use super::{
-    lazy,
-    sequence::{self, Sequence},
-    unflushed::Unflushed,
-};
-use vmsa::{PageRange, VirtAddr};
+use super::{lazy, sequence::Sequence, unflushed::Unflushed};
+use vmsa::PageRange;
 
 /// A TLB flush under way; it is complete when [`finish`](Self::finish) returns.
 #[derive(Debug)]
@@ -51,14 +47,6 @@ pub fn flush_unflushed(unflushed: Unflushed) {
     let mut flush = Flush::begin(unflushed.pages());
     flush.add_unflushed(unflushed);
     flush.finish();
-}
-
-/// Flushes one page whose leaf has changed, at once: as [`Flush`] does.
-#[inline(always)]
-pub fn flush_page(page: VirtAddr) {
-    lazy::drain();
-    sequence::of_one_leaf(page);
-    lazy::settle();
 }
 
 /// Flushes one range: `flush_tlb_kernel_range`. In a lazy section under the backend `tlbi` it is put

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     arch::barrier,
     bug::{Bug, planted},
-    task,
+    task::{self, Task},
 };
 use vmsa::{Attributes, Descriptor};
 
@@ -60,18 +60,16 @@ pub(super) fn emit_and_settle_unrecorded() {
     task::current().deferred.barriers.set(false);
 }
 
-/// The barriers, at once, and they are enough for what was owed before.
-#[inline(always)]
-pub fn emit_and_settle() {
-    emit_barriers();
-    settle();
-}
-
 /// A TLB flush has just ended with its DSB ISH and ISB: they are barriers enough for what was owed
 /// before.
 #[inline]
 pub fn settle() {
-    let task = task::current();
+    settle_of(task::current());
+}
+
+/// As [`settle`], for who knows which task runs.
+#[inline(always)]
+pub fn settle_of(task: &Task) {
     // An interrupt handler may settle its own stores alone, and those never owe anything.
     if !task.in_interrupt() {
         task.deferred.barriers.set(false);

@@ -193,7 +193,7 @@ impl<'a> Map<'a> {
     /// What is wrong with the call; nothing has changed.
     #[inline(always)]
     pub(super) fn retire(
-        self,
+        &self,
         frame: Frame,
         order: u8,
     ) -> Result<(usize, &'a PageMeta), FreeError> {
@@ -208,7 +208,7 @@ impl<'a> Map<'a> {
 
     /// Why a page can't be freed with `order`.
     #[cold]
-    pub(super) fn why_not(self, frame: Frame, index: usize, order: u8) -> FreeError {
+    pub(super) fn why_not(&self, frame: Frame, index: usize, order: u8) -> FreeError {
         let meta = &self.meta[index];
         if !meta.managed.load(Relaxed) {
             return FreeError::Reserved;

@@ -94,6 +94,13 @@ pub fn map() -> Map<'static> {
     unsafe { *MAP.0.get() }
 }
 
+/// As [`map`], where it is, for who only looks at a part of it.
+#[inline(always)]
+pub fn map_ref() -> &'static Map<'static> {
+    // SAFETY: as in `map`.
+    unsafe { &*MAP.0.get() }
+}
+
 /// Lets calls for single pages take the short ways, [`take_page_at_once`] and
 /// [`give_page_at_once`], or none of them.
 pub fn allow_short_ways(allowed: bool) {
@@ -176,11 +183,33 @@ pub fn drain() {
 /// ends with, keeps nothing on the stack (8 instructions a pair).
 #[inline(always)]
 pub fn take_page_at_once() -> Option<(usize, Frame)> {
-    let line = list_at_hand().filter(|line| !line.more.load(Relaxed))?;
+    take_from(list_at_hand().filter(|line| !line.more.load(Relaxed))?)
+}
+
+/// Takes a single page, if the CPU's list has one and its lock is free; and whether there is more to be
+/// done before it is handed out.
+#[inline(always)]
+pub fn take_page_and_ask() -> Option<(Frame, bool)> {
+    let line = list_at_hand()?;
+    let (_, frame) = take_from(line)?;
+    Some((frame, line.more.load(Relaxed)))
+}
+
+#[inline(always)]
+fn take_from(line: &Line) -> Option<(usize, Frame)> {
     let mut mine = line.lock.try_lock()?;
     let map = mine.map;
     let index = mine.list.pop(map)?;
     Some((index, map.frame(index)))
+}
+
+/// Takes a page back that nobody has been given.
+#[cold]
+pub fn give_back(frame: Frame) {
+    // It has just been allocated.
+    if let Ok((index, meta)) = map_ref().retire(frame, 0) {
+        give_page(index, meta);
+    }
 }
 
 /// Gives back an allocated page, if there is nothing to it, as above. If not, nothing has changed.
