@@ -5,6 +5,7 @@
 //! and each move of it a call of `memcpy`.
 
 mod front;
+mod singles;
 
 use super::{
     error::FreeError,
@@ -296,19 +297,15 @@ impl<'a> Runs<'a> {
         let start = self.next;
         // NONE is no page's index.
         let meta = self.map.meta.get(start as usize)?;
-        self.pass_single(meta).then_some((start as usize, meta))
-    }
-
-    /// As [`step_single`](Self::step_single), for who has looked up what is known of the next page
-    /// already. Whether it was such a one.
-    #[inline(always)]
-    pub(super) fn pass_single(&mut self, meta: &PageMeta) -> bool {
-        let link = meta.next.load(Relaxed);
-        let single = self.next != self.last && link & MANY == 0;
-        if single {
-            self.next = link;
+        if start == self.last {
+            return None;
         }
-        single
+        let link = meta.next.load(Relaxed);
+        if link & MANY != 0 {
+            return None;
+        }
+        self.next = link;
+        Some((start as usize, meta))
     }
 
     /// The runs by the indices of their pages.
@@ -347,23 +344,6 @@ impl Frames<'_> {
         let first = self.runs.map.frame(self.next);
         self.next += count;
         Some((first, count))
-    }
-
-    /// Whether the next frame is adjacent to none of the list, as far as that is noted, and not in the
-    /// last run.
-    #[inline(always)]
-    pub fn comes_single(&self) -> bool {
-        self.next == self.end && self.runs.comes_single()
-    }
-
-    /// The next frame, if [it is such a one](Self::comes_single).
-    #[inline(always)]
-    pub fn next_single(&mut self) -> Option<Frame> {
-        if self.next != self.end {
-            return None;
-        }
-        let (index, _) = self.runs.step_single()?;
-        Some(self.runs.map.frame(index))
     }
 }
 

@@ -20,13 +20,12 @@ impl KnownFrames for page_alloc::Frames<'_> {
         loop {
             let left = entries.from(stored);
             let at = va + stored as u64 * PAGE_SIZE;
-            let now = if self.comes_single() {
-                // A copy, which is known to nobody else, can be kept in registers.
-                let mut rest = self.clone();
-                let singles = core::iter::from_fn(|| rest.next_single());
-                let leaves = singles.map(|frame| Descriptor::page(frame, attributes));
+            let now = if let Some(mut singles) = self.singles() {
+                let leaves = singles
+                    .by_ref()
+                    .map(|frame| Descriptor::page(frame, attributes));
                 let now = left.store_leaves(at, Level::L3, leaves);
-                *self = rest;
+                self.behind(&singles);
                 now
             } else if let Some((first, count)) = self.next_run(left.count()) {
                 left.store_run(at, Level::L3, Descriptor::page(first, attributes), count)

@@ -2,7 +2,7 @@
 //! costs no more than the change of its state.
 
 use super::{Chain, IN_USE};
-use crate::mm::page_alloc::map::{MANY, Map, NONE, State};
+use crate::mm::page_alloc::map::{MANY, Map, State};
 use core::sync::atomic::Ordering::Relaxed;
 
 impl Chain {
@@ -12,45 +12,49 @@ impl Chain {
     pub(in super::super) fn change(&self, map: Map<'_>, to: State) -> bool {
         let from = self.state();
         let mut runs = self.runs(map);
-        let mut done = 0;
-        loop {
-            // As in `retire`: what a page says of the next is read when it is known to be ours.
-            let Some(meta) = map.meta.get(runs.next as usize) else {
-                if runs.next == NONE {
-                    return true;
-                }
-                break;
-            };
-            if !meta.change(from, to, 0) {
-                break;
+        let stopped_at = loop {
+            // The link of a page that turns out not to be ours is not followed.
+            let mut singles = runs.singles();
+            let mut before = singles.clone();
+            while let Some((_, meta)) = singles.step()
+                && meta.change(from, to, 0)
+            {
+                before = singles.clone();
             }
-            done += 1;
-            if runs.pass_single(meta) {
-                continue;
+            runs.behind(&before);
+            // A run, or a page that isn't ours. As in `retire`: what it says of the next is read when it
+            // is known to be ours.
+            let Some(first) = runs.first() else {
+                return true;
+            };
+            let meta = map.meta.get(first);
+            if !meta.is_some_and(|meta| meta.change(from, to, 0)) {
+                break first;
             }
             let Some((start, end)) = runs.step() else {
-                break;
+                return true;
             };
             let changed = map.change_all(start + 1, end, from, to);
-            done += changed - (start + 1);
             if changed < end {
-                break;
+                break changed;
             }
-        }
-        self.change_back(map, done);
+        };
+        self.change_back(map, stopped_at);
         false
     }
 
-    /// Puts the first `count` pages, which are nobody else's, back into the state that they were in.
+    /// Puts the pages before the page `stop`, which are nobody else's, back into the state that they were
+    /// in.
     #[cold]
     #[inline(never)]
-    fn change_back(&self, map: Map<'_>, count: usize) {
-        let mut left = count;
-        for (start, end) in self.runs(map).indices() {
-            let pages = left.min(end - start);
-            map.set_all(start, start + pages, self.state());
-            left -= pages;
-            if left == 0 {
+    fn change_back(&self, map: Map<'_>, stop: usize) {
+        let mut runs = self.runs(map);
+        while runs.first().is_some_and(|first| first != stop)
+            && let Some((start, end)) = runs.step()
+        {
+            let is_there = (start..end).contains(&stop);
+            map.set_all(start, if is_there { stop } else { end }, self.state());
+            if is_there {
                 return;
             }
         }
@@ -135,12 +139,15 @@ impl Chain {
         let mut runs = self.runs(map);
         let mut left = count;
         loop {
-            while left > 1
-                && let Some((_, meta)) = runs.step_single()
+            let (mut singles, mut but_one) = (runs.singles(), left - 1);
+            while but_one != 0
+                && let Some((_, meta)) = singles.step()
             {
                 meta.set(State::Allocated, 0);
-                left -= 1;
+                but_one -= 1;
             }
+            left = but_one + 1;
+            runs.behind(&singles);
             let (start, end) = runs.step()?;
             let pages = (end - start).min(left as usize);
             map.set_all(start, start + pages, State::Allocated);
