@@ -141,9 +141,9 @@ impl FreeAreas {
     }
 
     /// As [`take`](Self::take). What the alignment passes over goes with the area, until that is given
-    /// back, if it is less than the area and no more than `most_lead` pages: it is too short for
-    /// another like it, and to keep each such hole in the tree, and neighbours apart that could be
-    /// flushed and given back as one, costs as much as all else that there is to an area.
+    /// back, if it is no more than `most_lead` pages. It is too short for most areas; to keep each such
+    /// hole in the tree, and the areas apart that could be flushed and given back as one, costs as much
+    /// as all else that there is to an area.
     #[inline(always)]
     pub fn take_with_lead(
         &mut self,
@@ -185,7 +185,7 @@ impl FreeAreas {
             None => self.search(low, pages, mask).ok_or(TakeError::NoSpace)?,
         };
         let below = first - area.first.get();
-        if below == 0 || below >= pages || below > most_lead {
+        if below == 0 || below > most_lead {
             return self.carve(area, first, pages);
         }
         let taken = self.carve(area, area.first.get(), below + pages)?;

@@ -93,11 +93,7 @@ impl Reference {
     fn lead(&self, at: u64, pages: u64, most: u64) -> u64 {
         let (start, _) = self.around(at, at + pages).unwrap();
         let below = at - start;
-        if below < pages && below <= most {
-            below
-        } else {
-            0
-        }
+        if below <= most { below } else { 0 }
     }
 
     /// How many new records it costs to take these pages, which are free.
