@@ -3,7 +3,8 @@
 //! Every function takes three steps in this order: the tables that are missing are made (zeroed,
 //! ordered, linked), one lazy section is opened, and all leaves of the call are changed in it. So
 //! nothing allocates inside a section, and there is one pair of barriers a call. (Linux opens a
-//! section a table, since it makes the tables as it goes.)
+//! section a table, since it makes the tables as it goes.) One leaf, whose table is there, can do
+//! without the section: [`single`].
 //!
 //! There is no lock. Whoever changes leaves owns their addresses: nobody else stores to these
 //! entries. A table may be missed by the owners of several addresses at once, so a link is made by
