@@ -46,7 +46,7 @@ pub fn vmalloc(size: u64) -> Result<VirtAddr, Error> {
     allocate(size, PAGE_SIZE, caller)
 }
 
-/// An area of the page `frame`, which is all of `list`, where nothing is [unusual](crate::unusual).
+/// An area of the page `frame`, which is all of `list`, where nothing is [`unusual`].
 #[inline(always)]
 fn with_single(
     list: PageList,
