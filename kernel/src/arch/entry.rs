@@ -109,6 +109,7 @@ impl Entry {
     }
 
     /// The store alone, for who counts it, and knows that nobody records.
+    #[cfg(target_os = "none")]
     #[inline(always)]
     pub(super) fn store_uncounted(self, new: Descriptor) {
         self.slot.store(new.bits(), Ordering::Relaxed);

@@ -339,7 +339,7 @@ mod leaf_tables {
         let slot = unsafe { NonNull::new(table)?.add(number % PTRS_PER_TABLE) };
         // What the linear map adds is all above it.
         const { assert!(LINEAR.start().as_u64() << 16 == 0) };
-        let pa = PhysAddr::new(slot.addr().get() as u64 & (1 << 48) - 1)?;
+        let pa = PhysAddr::new(slot.addr().get() as u64 & ((1 << 48) - 1))?;
         // SAFETY: as in `TableMemory::entry`: it is an entry of a table that stays one.
         Some(unsafe { Entry::new(slot.as_ptr(), pa) })
     }

@@ -10,7 +10,7 @@ use crate::{
     trace,
 };
 use vmsa::{
-    Level, PageRange, VirtAddr,
+    Level, PageRange,
     tlbi::{MAX_TLBI_RANGE_PAGES, Operand, Operation, RangeOperand, cover, cover_pages},
 };
 
@@ -126,8 +126,9 @@ fn add_recorded(range: PageRange, removed: Removed) {
 }
 
 /// What the TLBI names of one page whose leaf has changed: for who makes the whole sequence in one piece.
+#[cfg(target_os = "none")]
 #[inline(always)]
-pub(super) fn of_one_leaf(page: VirtAddr) -> Operand {
+pub(super) fn of_one_leaf(page: vmsa::VirtAddr) -> Operand {
     let hint = cpu::features().ttl.then_some(Level::L3);
     Operand::new(page, 0, hint)
 }

@@ -53,7 +53,8 @@ pub(super) fn emit_barriers() {
     }
 }
 
-/// As [`emit_and_settle`], in a task and where nothing is [unusual](crate::unusual).
+/// The barriers, at once, and they are enough for what was owed before. In a task, and where nothing is
+/// [unusual](crate::unusual).
 #[inline(always)]
 pub(super) fn emit_and_settle_unrecorded() {
     barrier::dsb_ishst_and_isb_unrecorded();
