@@ -71,6 +71,35 @@ kernel_test! { "vmalloc", an_area_is_memory, {
     Ok(())
 } }
 
+kernel_test! { "vmalloc", what_alignment_passes_over_waits_and_comes_back_with_its_area, {
+    const ALIGN: u64 = 16 * PAGE_SIZE;
+    warmed()?;
+    vm_unmap_aliases();
+    let before = stats();
+    // The first has what lies before it; each of the others comes after one, and cannot adjoin it.
+    let mut areas = [must!(vmalloc_aligned(PAGE_SIZE, ALIGN)); 3];
+    let mut took = [0; 3];
+    for (area, took) in areas.iter_mut().zip(&mut took).skip(1) {
+        let free = stats().free;
+        *area = must!(vmalloc_aligned(PAGE_SIZE, ALIGN));
+        *took = free - stats().free;
+        check!(area.is_aligned(ALIGN));
+        // It is nobody's, and not mapped.
+        check!(find(*area - PAGE_SIZE).is_none());
+        check!(not_mapped(probe_read_u64(*area - PAGE_SIZE)));
+    }
+    check!(took.iter().any(|pages| *pages > 2));
+    for (area, took) in areas.into_iter().zip(took).skip(1) {
+        let (_, lazy, _) = unpurged();
+        must!(vfree(area));
+        check_eq!(unpurged().1 - lazy, took);
+    }
+    must!(vfree(areas[0]));
+    vm_unmap_aliases();
+    check_eq!(stats(), before);
+    Ok(())
+} }
+
 kernel_test! { "vmalloc", one_page_is_a_leaf_and_its_barriers, {
     let _chosen = Chosen::new(Model::TwoCounters, Backend::Barriers)?;
     let other = must!(vmalloc(1));
