@@ -101,11 +101,7 @@ impl Chain {
     /// the metadata says of a run is read before the first page of it is.
     #[inline(always)]
     pub(super) fn frames<'a>(&self, map: Map<'a>) -> Frames<'a> {
-        Frames {
-            runs: self.runs(map),
-            next: 0,
-            end: 0,
-        }
+        self.runs(map).into_frames()
     }
 
     /// Appends a single page that the caller gives up. It is out of use from now on; in a list whose
@@ -247,6 +243,16 @@ impl<'a> Runs<'a> {
             next: start,
             last: start,
             end: start.wrapping_add(1 << order),
+        }
+    }
+
+    /// The pages of the runs, one by one.
+    #[inline(always)]
+    pub fn into_frames(self) -> Frames<'a> {
+        Frames {
+            runs: self,
+            next: 0,
+            end: 0,
         }
     }
 

@@ -168,9 +168,9 @@ fn with_scattered(
     size: u64,
     caller: &'static Location<'static>,
 ) -> Result<VirtAddr, Error> {
-    let (pages, frames) = (list.count(), list.iter());
+    let (pages, runs) = (list.count(), list.runs());
     let start = take(pages, align, size, AreaKind::Vmalloc, caller, list)?;
-    map(start, pages, frames, Attributes::KERNEL_DATA)?;
+    map(start, pages, runs.into_frames(), Attributes::KERNEL_DATA)?;
     open(start, size);
     Ok(start)
 }
