@@ -1,5 +1,5 @@
-//! The page allocator: a buddy system over all of RAM, orders 0 to 10, and for single pages a list of
-//! each CPU before it.
+//! The page allocator: a buddy system over all of RAM, orders 0 to 10, and before it, for single pages
+//! and for lists of up to 128, what each CPU keeps.
 //!
 //! Its metadata is kept outside of the pages, since DEBUG_PAGEALLOC takes free pages out of the
 //! linear map: 16 bytes a page. It knows nothing of page tables: what must happen to a page when it
@@ -10,10 +10,10 @@
 //! | file | what |
 //! |---|---|
 //! | `map` | what is known of each page |
-//! | `list` | single pages in a chain |
+//! | `list` | single pages in a chain; what goes through it and what takes it apart is below it |
 //! | `buddy` | the buddy system, as data |
 //! | `cpu_list` | the pages that a CPU keeps, as data |
-//! | `memory` | the two put together, and their locks |
+//! | `memory` | the two put together, and their locks; `memory/lists` for more than one page |
 //! | `withheld` | pages out of reach, for tests |
 //! | this one | the calls, the hooks, the reports |
 
