@@ -108,11 +108,16 @@ impl Entry {
         emit_store(self.pa, space, va, level, old, new);
     }
 
-    /// The store alone, for who counts it, and knows that nobody records.
+    /// Stores `new` in a leaf of level 3, as [`store`](Self::store), for who counts it, and knows that
+    /// nobody records.
     #[cfg(target_os = "none")]
     #[inline(always)]
-    pub(super) fn store_uncounted(self, new: Descriptor) {
+    pub(super) fn store_uncounted(self, _va: VirtAddr, _old: Descriptor, new: Descriptor) {
+        #[cfg(feature = "oracle")]
+        let _masked = super::cpu::mask_interrupts();
         self.slot.store(new.bits(), Ordering::Relaxed);
+        #[cfg(feature = "oracle")]
+        self.tell_stored(_va, Level::L3, _old, new);
     }
 
     /// As [`store`](Self::store), for who knows that nobody records.

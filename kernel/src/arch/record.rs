@@ -34,6 +34,13 @@ pub(super) fn emit(kind: impl Fn() -> Kind) {
     note(kind);
 }
 
+/// Tells the oracle, where there is one, of what somebody else counts and nobody records.
+#[inline(always)]
+pub(super) fn tell_uncounted(_kind: impl FnOnce() -> Kind) {
+    #[cfg(feature = "oracle")]
+    tell::pass_on(&_kind());
+}
+
 /// Counts the store of an entry, and records it where a recording is under way. As [`emit`], but that
 /// what is recorded stays in registers, there being so much of it.
 #[inline(always)]

@@ -277,8 +277,8 @@ pub struct SingleLeaf {
 /// unusual the caller has to ask.
 #[inline(always)]
 pub fn single_leaf(page: Frame) -> Option<SingleLeaf> {
-    // There somebody watches.
-    if cfg!(any(feature = "bugs", feature = "oracle")) {
+    // The planted bugs are in the long way.
+    if cfg!(feature = "bugs") {
         return None;
     }
     let entry = leaf_tables::entry(page)?;
@@ -295,22 +295,25 @@ impl SingleLeaf {
     /// The page becomes valid: see [`set_direct_map_valid`].
     #[inline(always)]
     pub fn appear(self) {
+        let old = self.entry.load();
         // DSB ISHST and ISB: see `lazy::emit_barriers`.
-        one_page::appear(self.entry, self.entry.load().with_valid(true));
+        one_page::appear(self.entry, self.va(), old, old.with_valid(true));
         lazy::settle_of(self.task);
     }
 
     /// It becomes invalid, and no TLB knows it any more.
     #[inline(always)]
     pub fn go(self) {
-        let new = self.entry.load().with_valid(false);
+        let (va, old) = (self.va(), self.entry.load());
         // As in `mm::sequence`, where it is said what each barrier is for.
-        one_page::go(
-            self.entry,
-            new,
-            sequence::of_one_leaf(virt(self.page.start())),
-        );
+        let operand = sequence::of_one_leaf(va);
+        one_page::go(self.entry, va, old, old.with_valid(false), operand);
         lazy::settle_of(self.task);
+    }
+
+    #[inline(always)]
+    fn va(self) -> VirtAddr {
+        virt(self.page.start())
     }
 }
 
