@@ -5,7 +5,8 @@ use super::super::pool::NoMemory;
 /// Why addresses were not taken. Nothing has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TakeError {
-    /// No free range fits; for [`FreeAreas::take_exact`] and [`FreeAreas::widen`]: not free.
+    /// No free range fits; for [`take_exact`](super::FreeAreas::take_exact) and
+    /// [`widen`](super::FreeAreas::widen): not free.
     NoSpace,
     /// No memory for the record of the area.
     NoMemory,
