@@ -14,160 +14,63 @@
 //! | `buddy` | the buddy system, as data |
 //! | `cpu_list` | the pages that a CPU keeps, as data |
 //! | `memory` | the two put together, and their locks; `memory/lists` for more than one page |
+//! | `shares` | how many address spaces map a page |
+//! | `block_state` | what a block is, to those outside |
 //! | `withheld` | pages out of reach, for tests |
-//! | this one | the calls, the hooks, the reports |
+//! | `pages` | the pages that change hands in one call, and lists of them |
+//! | `poison` | which of them hold the poison pattern |
+//! | `hooks` | what bring-up wants done when they change hands |
+//! | `injection` | failures for tests |
+//! | `told` | what the oracle is told |
+//! | `report` | what is said of pages that can't be taken back |
+//! | this one | the calls |
 
+mod block_state;
 mod buddy;
 mod cpu_list;
 mod error;
+mod hooks;
+mod injection;
 #[cfg(all(feature = "ktests", target_os = "none"))]
 mod ktests;
 mod list;
 mod map;
 mod memory;
+mod pages;
+mod poison;
+mod report;
 mod shares;
+#[cfg(feature = "oracle")]
+mod told;
 #[cfg(target_os = "none")]
 mod withheld;
 
+pub use block_state::{BlockState, block_of, is_free};
 pub use buddy::{Buddy, ORDERS};
 pub use error::{FreeError, OutOfMemory};
+pub use hooks::{Hooks, install};
+pub use injection::{armed, fail_after};
 pub use list::Frames;
 pub use map::{MAX_ORDER, PageMeta};
 pub use memory::{drain, free_blocks, managed, metadata_bytes, open};
+pub use pages::{PageList, Pages};
+pub use poison::{for_each_poisoned, mark_poisoned};
 pub use shares::shares;
+#[cfg(target_os = "none")]
+pub use withheld::withhold;
+
+use super::unflushed::Unflushed;
+use core::panic::Location;
+use hooks::{call_allocated, call_freed, hooks};
+use injection::injected_failure;
+use list::Chain;
+use report::{refuse, report, report_in_list, report_lost};
+#[cfg(feature = "oracle")]
+use told::{tell_allocated, tell_freed};
+use vmsa::Frame;
 
 /// Blocks of any order of the kernel's allocator, as a chain.
 pub type BlockList = buddy::BlockList<'static>;
-use super::unflushed::Unflushed;
-#[cfg(feature = "oracle")]
-use crate::event;
-use core::{
-    panic::Location,
-    sync::atomic::{AtomicPtr, Ordering::Relaxed},
-};
-use list::{Chain, Runs};
-use map::State;
-use vmsa::Frame;
-
-/// The pages that change hands in one call.
-#[derive(Clone, Copy, Debug)]
-pub enum Pages<'a> {
-    /// A block of 2^order pages.
-    Block(Frame, u8),
-    /// Single pages, in any order.
-    List(&'a PageList),
-}
-
-impl Pages<'_> {
-    /// The pages as runs of adjacent frames: first frame, number of frames.
-    #[inline]
-    pub fn runs(&self) -> Runs<'static> {
-        match self {
-            Self::Block(first, order) => Runs::of_block(memory::map(), *first, *order),
-            Self::List(list) => list.runs(),
-        }
-    }
-
-    /// The pages, one by one.
-    pub fn frames(&self) -> impl Iterator<Item = Frame> + use<> {
-        self.runs()
-            .flat_map(|(first, count)| (0..count).filter_map(move |i| first.checked_add(i)))
-    }
-
-    /// How many pages.
-    pub fn count(&self) -> u64 {
-        match self {
-            Self::Block(_, order) => 1 << order,
-            Self::List(list) => list.count(),
-        }
-    }
-}
-
-/// Single pages of the kernel's allocator: as many as there are, in no memory of their own, since
-/// they are chained through what the allocator knows of them.
-///
-/// Whoever has the list owns its pages. Dropping it loses them.
-#[derive(Debug)]
-#[must_use = "the pages of a list that is dropped are lost"]
-pub struct PageList(Chain);
-
-impl PageList {
-    /// A list without pages, to give pages up to; before [`open`] it takes none.
-    pub const EMPTY: Self = Self(Chain::EMPTY);
-
-    /// How many pages.
-    #[inline]
-    pub fn count(&self) -> u64 {
-        self.0.count()
-    }
-
-    /// The pages as runs of adjacent frames, in the order in which they came.
-    #[inline]
-    pub fn runs(&self) -> Runs<'static> {
-        self.0.runs(memory::map())
-    }
-
-    /// The first frame, if there is one, and the others are the ones behind it.
-    #[inline(always)]
-    pub fn adjacent(&self) -> Option<Frame> {
-        Some(memory::map().frame(self.0.only_run()?))
-    }
-
-    /// The pages, in the order in which they came.
-    #[inline]
-    pub fn iter(&self) -> Frames<'static> {
-        self.0.frames(memory::map())
-    }
-
-    /// The pages, each on its own from now on. Those that were handed out may be freed.
-    #[inline]
-    pub fn into_frames(self) -> Frames<'static> {
-        self.iter()
-    }
-}
-
-impl Default for PageList {
-    fn default() -> Self {
-        Self::EMPTY
-    }
-}
-
-/// What bring-up wants done when pages change hands. This is where the circle of the story closes:
-/// the page allocator calls DEBUG_PAGEALLOC, which changes page tables, inside whatever lazy
-/// section the caller has open.
-#[derive(Clone, Copy, Debug)]
-pub struct Hooks {
-    /// The pages were taken from the free lists; their user does not have them yet.
-    pub allocated: fn(Pages<'_>, &'static Location<'static>),
-    /// The pages were given back; nobody can get them yet. The addresses, if there are any, are to be
-    /// flushed before this returns.
-    pub freed: fn(Pages<'_>, Option<Unflushed>, &'static Location<'static>),
-    /// As `allocated`, of a single page, which most calls are about. It returns what the allocation does,
-    /// which can end with it.
-    pub page_allocated: fn(&'static Location<'static>, Frame) -> Result<Frame, OutOfMemory>,
-    /// As `freed`, of a single page.
-    pub page_freed: fn(Frame, &'static Location<'static>),
-}
-
-/// Null before they are installed.
-static HOOKS: AtomicPtr<Hooks> = AtomicPtr::new(core::ptr::null_mut());
-
-/// Installs the hooks.
-pub fn install(hooks: &'static Hooks) {
-    HOOKS.store(core::ptr::from_ref(hooks).cast_mut(), Relaxed);
-    memory::allow_short_ways(false);
-}
-
-#[inline(always)]
-fn hooks() -> Option<&'static Hooks> {
-    // SAFETY: null, or what `install` was given: never written, and there for ever.
-    unsafe { HOOKS.load(Relaxed).as_ref() }
-}
-
-/// Whether a call for a single page has nothing to do beyond handing it over.
-fn is_plain() -> bool {
-    hooks().is_none() && !armed()
-}
 
 /// Free and managed pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -244,20 +147,6 @@ fn allocate_block(order: u8, caller: &'static Location<'static>) -> Result<Frame
     tell_allocated(Pages::Block(frame, order));
     call_allocated(Pages::Block(frame, order), caller);
     Ok(frame)
-}
-
-/// Has pages made ready for their user.
-fn call_allocated(pages: Pages<'_>, caller: &'static Location<'static>) {
-    if let Some(hooks) = hooks() {
-        (hooks.allocated)(pages, caller);
-    }
-}
-
-/// Has pages put away.
-fn call_freed(pages: Pages<'_>, unflushed: Option<Unflushed>, caller: &'static Location<'static>) {
-    if let Some(hooks) = hooks() {
-        (hooks.freed)(pages, unflushed, caller);
-    }
 }
 
 /// Allocates `count` single pages, or none.
@@ -385,19 +274,6 @@ fn free_block(
     Ok(())
 }
 
-/// Reports a free that is refused.
-#[cold]
-#[inline(never)]
-fn refuse(
-    frame: Frame,
-    order: u8,
-    error: FreeError,
-    caller: &Location<'_>,
-) -> Result<(), FreeError> {
-    report(frame, order, error, caller);
-    Err(error)
-}
-
 /// Appends a page to a list that will be given back. A page that can't be taken is reported and
 /// left out.
 ///
@@ -460,166 +336,3 @@ fn free_list_the_long_way(
         report_lost(count - given.pages, caller);
     }
 }
-
-/// Reports a page of a list that is not in use.
-#[cold]
-#[inline(never)]
-fn report_in_list(index: usize, caller: &Location<'_>) {
-    let map = memory::map();
-    // A link that was overwritten leads anywhere.
-    if index < map.meta.len() {
-        let frame = map.frame(index);
-        report(frame, 0, map.why_not(frame, index, 0), caller);
-    }
-}
-
-/// Reports that pages of a list were left out: those that are not in use, and those behind one that was
-/// the first of its run, and would have led to them.
-#[cold]
-#[inline(never)]
-fn report_lost(pages: u64, caller: &Location<'_>) {
-    log::error!("BUG: {pages} pages of a list that is freed at {caller} are left out");
-}
-
-/// Tells the oracle of pages that have left the free lists: before the hooks, which change the
-/// tables for whoever has the pages now.
-#[cfg(feature = "oracle")]
-fn tell_allocated(pages: Pages<'_>) {
-    for (first, count) in pages.runs() {
-        event!(FramesAllocated(event::Frames {
-            first: first.start(),
-            count,
-        }));
-    }
-}
-
-/// Tells the oracle of pages that are about to enter the free lists: after the hooks, whose
-/// business it is that nobody can reach the pages any more, and before anybody can be given them.
-#[cfg(feature = "oracle")]
-fn tell_freed(pages: Pages<'_>) {
-    for (first, count) in pages.runs() {
-        event!(FramesFreed(event::Frames {
-            first: first.start(),
-            count,
-        }));
-    }
-}
-
-/// What a block is, to those outside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BlockState {
-    /// Nobody's, and to be had.
-    Free,
-    /// Allocated, or on its way from a list to its owner or back.
-    InUse,
-}
-
-/// Whether a frame is free. It takes no lock: the report of a crash asks.
-pub fn is_free(frame: Frame) -> bool {
-    block_of(frame) == Some(BlockState::Free)
-}
-
-/// What the block is that a frame lies in; `None` for one that the allocator was never given.
-pub fn block_of(frame: Frame) -> Option<BlockState> {
-    Some(match memory::map().state_of(frame)? {
-        State::Free | State::Listed => BlockState::Free,
-        State::Allocated | State::Retired | State::Body => BlockState::InUse,
-    })
-}
-
-/// Notes that the contents of `pages` are the poison pattern. They are the caller's, on their way
-/// from or to the free lists: no lock is needed.
-pub fn mark_poisoned(pages: Pages<'_>) {
-    let map = memory::map();
-    for index in pages.frames().filter_map(|frame| map.index(frame)) {
-        map.meta[index].poisoned.store(true, Relaxed);
-    }
-}
-
-/// Calls `check` for each of `pages` that holds the poison pattern, as far as anyone has said, and
-/// notes that they do not any more. They are the caller's, as for [`mark_poisoned`].
-pub fn for_each_poisoned(pages: Pages<'_>, mut check: impl FnMut(Frame)) {
-    let map = memory::map();
-    for frame in pages.frames() {
-        let poisoned = map.index(frame).map(|index| &map.meta[index].poisoned);
-        if let Some(poisoned) = poisoned
-            && poisoned.load(Relaxed)
-        {
-            poisoned.store(false, Relaxed);
-            check(frame);
-        }
-    }
-}
-
-/// Says what was wrong with a free, as Linux's bad_page() does: the allocator goes on without the
-/// page.
-#[cold]
-fn report(frame: Frame, order: u8, error: FreeError, caller: &Location<'_>) {
-    log::error!(
-        "BUG: bad free of page {:#x}, order {order}, at {caller}: {error}",
-        frame.number()
-    );
-}
-
-/// Failures for tests: the allocations that are still to come before one fails. Those of one task
-/// alone count; what others allocate, and handlers that come in between, is not its business.
-mod injection {
-    use super::{is_plain, memory};
-    use crate::task;
-    use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-
-    /// 0: off. Otherwise one more than the number of calls that still succeed.
-    static COUNTDOWN: AtomicU64 = AtomicU64::new(0);
-    /// One more than the number of the task whose calls they are; 0: nobody's.
-    static TASK: AtomicU32 = AtomicU32::new(0);
-
-    /// Lets `calls` allocations of the running task pass and fails the one after them; `None` stops
-    /// that. Nothing changes, and the answer is `false`, while another task waits for its own.
-    pub fn fail_after(calls: Option<u64>) -> bool {
-        let me = task::current().id + 1;
-        if let Err(other) = TASK.compare_exchange(0, me, Ordering::Relaxed, Ordering::Relaxed)
-            && other != me
-        {
-            return false;
-        }
-        COUNTDOWN.store(calls.map_or(0, |n| n + 1), Ordering::Relaxed);
-        memory::allow_short_ways(is_plain());
-        if calls.is_none() {
-            TASK.store(0, Ordering::Relaxed);
-        }
-        true
-    }
-
-    /// Whether this call is one of those that count.
-    #[cold]
-    fn is_meant() -> bool {
-        let task = task::current();
-        TASK.load(Ordering::Relaxed) == task.id + 1 && !task.in_interrupt()
-    }
-
-    /// Whether a failure is still to come.
-    pub fn armed() -> bool {
-        COUNTDOWN.load(Ordering::Relaxed) != 0
-    }
-
-    #[inline]
-    pub(super) fn injected_failure() -> Result<(), super::OutOfMemory> {
-        match COUNTDOWN.load(Ordering::Relaxed) {
-            0 => Ok(()),
-            _ if !is_meant() => Ok(()),
-            n => {
-                COUNTDOWN.store(n - 1, Ordering::Relaxed);
-                if n == 1 {
-                    Err(super::OutOfMemory)
-                } else {
-                    Ok(())
-                }
-            }
-        }
-    }
-}
-
-use injection::injected_failure;
-pub use injection::{armed, fail_after};
-#[cfg(target_os = "none")]
-pub use withheld::withhold;

@@ -1,11 +1,6 @@
 //! What bring-up wants done when pages change hands.
 
-use super::{
-    super::unflushed::Unflushed,
-    error::OutOfMemory,
-    memory,
-    pages::Pages,
-};
+use super::{super::unflushed::Unflushed, error::OutOfMemory, memory, pages::Pages};
 use core::{
     panic::Location,
     sync::atomic::{AtomicPtr, Ordering::Relaxed},
@@ -52,7 +47,11 @@ pub(super) fn call_allocated(pages: Pages<'_>, caller: &'static Location<'static
 }
 
 /// Has pages put away.
-pub(super) fn call_freed(pages: Pages<'_>, unflushed: Option<Unflushed>, caller: &'static Location<'static>) {
+pub(super) fn call_freed(
+    pages: Pages<'_>,
+    unflushed: Option<Unflushed>,
+    caller: &'static Location<'static>,
+) {
     if let Some(hooks) = hooks() {
         (hooks.freed)(pages, unflushed, caller);
     }

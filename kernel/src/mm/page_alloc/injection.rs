@@ -51,11 +51,7 @@ pub(super) fn injected_failure() -> Result<(), OutOfMemory> {
         _ if !is_meant() => Ok(()),
         n => {
             COUNTDOWN.store(n - 1, Ordering::Relaxed);
-            if n == 1 {
-                Err(OutOfMemory)
-            } else {
-                Ok(())
-            }
+            if n == 1 { Err(OutOfMemory) } else { Ok(()) }
         }
     }
 }

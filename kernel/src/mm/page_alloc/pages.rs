@@ -46,10 +46,10 @@ impl Pages<'_> {
 /// Whoever has the list owns its pages. Dropping it loses them.
 #[derive(Debug)]
 #[must_use = "the pages of a list that is dropped are lost"]
-pub struct PageList(Chain);
+pub struct PageList(pub(super) Chain);
 
 impl PageList {
-    /// A list without pages, to give pages up to; before [`open`] it takes none.
+    /// A list without pages, to give pages up to; before [`open`](memory::open) it takes none.
     pub const EMPTY: Self = Self(Chain::EMPTY);
 
     /// How many pages.
