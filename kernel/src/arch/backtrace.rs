@@ -388,7 +388,7 @@ pub fn callers_frames<const N: usize>() -> [Frame; N] {
 
 /// The host has no chain that could be followed.
 #[cfg(not(target_os = "none"))]
-pub fn callers_of_this<const N: usize>() -> [u32; N] {
+pub fn callers_of_this<const N: usize>() -> [u64; N] {
     [0; N]
 }
 

@@ -4,7 +4,8 @@
 //! The hooks of the page allocator end up here, inside whatever lazy section their caller has open:
 //! this is the other end of the circle. Freed pages are filled, then taken out of the linear map,
 //! then flushed from every TLB, and only then free; allocated pages are put back, which needs
-//! barriers but no TLBI, then checked. All pages of one call share one section.
+//! barriers but no TLBI, then checked. All pages of one call share one section; one page by itself,
+//! where nobody watches, needs none (`linear_map::SingleLeaf`).
 //!
 //! Interrupt handlers allocate and free, too, and come here inside whatever the task under them has
 //! open. What they store is never queued, and they leave the queue of the task alone. That is sound

@@ -170,8 +170,8 @@ pub fn allocate_list(count: u64) -> Result<PageList, OutOfMemory> {
     allocate_list_the_long_way(count, Location::caller())
 }
 
-/// A single page as a list, and its frame, if there is nothing to it. For who is to keep it in registers, which it
-/// can't be in the result of [`allocate_list`].
+/// A single page as a list, and its frame, if there is nothing to it. For who is to keep it in
+/// registers, which it can't be in the result of [`allocate_list`].
 #[inline(always)]
 pub fn allocate_at_once() -> Option<(PageList, Frame)> {
     let (index, frame) = memory::take_page_at_once()?;

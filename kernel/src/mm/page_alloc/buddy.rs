@@ -37,6 +37,8 @@ impl<'a> Buddy<'a> {
     /// An allocator of the frames `base..base + meta.len()`, all reserved so far.
     pub fn new(base: Frame, meta: &'a [PageMeta]) -> Self {
         debug_assert!(meta.len() < MANY as usize);
+        // `Map::frame` relies on it, whatever a link says.
+        assert!(base.checked_add(u32::MAX.into()).is_some());
         let map = Map {
             meta,
             base: base.number(),

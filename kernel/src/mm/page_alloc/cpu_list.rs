@@ -1,9 +1,9 @@
 //! The pages that a CPU keeps for itself (the per-CPU page lists of Linux), as data: single ones, and
 //! those of lists.
 //!
-//! For single pages there are two stacks of at most [`BATCH`] pages. The first is used; when it is full, it becomes the second, and
-//! what that held goes back to the buddy system; when it is empty, the second takes its place, and
-//! only when both are empty [`BATCH`] pages come from the buddy system. So between two visits there
+//! For single pages there are two stacks of at most [`BATCH`] pages. The first is used; when it is
+//! full, it becomes the second, and what that held goes back to the buddy system; when it is empty,
+//! the second takes its place, and only when both are empty [`BATCH`] pages come from the buddy system. So between two visits there
 //! lie at least [`BATCH`] calls, whatever their order; the page that was freed last is allocated
 //! first, while the caches still hold it; and what goes back is what lay longest. (The magazines of
 //! Bonwick and Adams, "Magazines and Vmem", USENIX 2001, with the buddy system as the depot.)

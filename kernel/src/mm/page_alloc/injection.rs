@@ -27,7 +27,7 @@ pub fn fail_after(calls: Option<u64>) -> bool {
     true
 }
 
-/// Whether a call for a single page has nothing to do beyond handing it over.
+/// Whether a call for a page or a list has nothing to do beyond handing it over.
 fn is_plain() -> bool {
     hooks().is_none() && !armed()
 }

@@ -1,7 +1,7 @@
 //! Kernel tests of the page allocator: what is refused and reported, and what it costs.
 
 use super::{FreeError, MAX_ORDER, OutOfMemory, PageList, PageMeta, allocate, allocate_list};
-use super::{empty_list, fail_after, free, free_list, give_up, is_free, stats};
+use super::{empty_list, fail_after, free, free_blocks, free_list, give_up, is_free, stats};
 use crate::{
     arch::image,
     check, check_eq, kernel_test,
@@ -151,9 +151,15 @@ kernel_test! { "page_alloc", a_list_is_all_or_nothing, {
     check_eq!(stats().free, before.free - 77);
     free_list(list);
     check_eq!(stats(), before);
+    // The CPU keeps what it has of a block when nothing is asked for.
+    let list = must!(allocate_list(77));
+    let blocks = free_blocks();
     let none = must!(allocate_list(0));
+    let untouched = blocks == free_blocks();
     check_eq!((none.count(), none.iter().count()), (0, 0));
     free_list(none);
+    free_list(list);
+    check!(untouched);
     Ok(())
 } }
 

@@ -135,8 +135,8 @@ impl<'a> Map<'a> {
     #[inline(always)]
     pub(super) fn frame(self, index: usize) -> Frame {
         let number = self.base + index as u64;
-        // SAFETY: all frames of the metadata are physical ones, of 48 bits (`Map::new`). The compiler
-        // would check otherwise.
+        // SAFETY: an index is kept in 32 bits, and so much above the base every frame is a physical one
+        // of 48 bits (`Buddy::new`). The compiler would check otherwise.
         unsafe { core::hint::assert_unchecked(number >> (48 - PAGE_SHIFT) == 0) };
         Frame::from_number(number).expect("a physical address has 48 bits")
     }

@@ -27,7 +27,7 @@ use core::{
 };
 use vmsa::Frame;
 
-/// What the calls of one CPU for single pages work on. On a line of its own: a CPU writes to it all
+/// What the calls of one CPU for single pages and lists work on. On a line of its own: a CPU writes to it all
 /// the time.
 #[repr(align(64))]
 struct Line {
@@ -101,8 +101,8 @@ pub fn map_ref() -> &'static Map<'static> {
     unsafe { &*MAP.0.get() }
 }
 
-/// Lets calls for single pages take the short ways, [`take_page_at_once`] and
-/// [`give_page_at_once`], or none of them.
+/// Lets calls for single pages and lists take the short ways, those whose names end in `_at_once`, or
+/// none of them.
 pub fn allow_short_ways(allowed: bool) {
     for line in &LISTS {
         line.more.store(!allowed, Relaxed);

@@ -54,6 +54,7 @@ impl Augment for Largest {
         }
         grows
     }
+
     fn take_over(new: &VmapArea, old: &VmapArea) {
         new.largest.set(old.largest.get());
     }
