@@ -87,7 +87,6 @@ impl Waiting {
     /// Adds an area; says how many pages wait now.
     #[inline]
     pub fn push(&self, area: OwnedArea) -> u64 {
-        let area = area.with_lead();
         let pages = area.pages();
         // Before somebody can take it, so that the count does not fall below nothing.
         let waiting = self.pages.fetch_add(pages, Ordering::Relaxed) + pages;
@@ -300,7 +299,8 @@ impl Space {
         Some((area, arena))
     }
 
-    /// Has an unmapped area of the arena `home`, which starts at `start`, wait for the purge. Says of which arena it is time for one.
+    /// Has an unmapped area of the arena `home`, which starts at `start`, wait for the purge, with what
+    /// its alignment passed over. Says of which arena it is time for one.
     #[inline]
     #[must_use = "areas beyond the limit are to be purged"]
     pub fn wait_for_purge(
@@ -309,7 +309,8 @@ impl Space {
         start: VirtAddr,
         home: &Arena,
     ) -> Option<FullArena> {
-        let waiting = home.lazy.push(area);
+        // Only now: it has been unmapped, and what lies before it never was mapped.
+        let waiting = home.lazy.push(area.with_lead());
         self.full_if(waiting, start)
     }
 

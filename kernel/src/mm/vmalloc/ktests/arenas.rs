@@ -5,6 +5,7 @@ use crate::{
     arch::{interrupt::Handlers, time, timer},
     check, check_eq, kernel_test,
     mm::{
+        debug_pagealloc, kasan,
         layout::VMALLOC,
         testing::{Usage, bytes, logged, must},
         vmalloc::{
@@ -15,6 +16,7 @@ use crate::{
     park,
     task::schedule::{migrate_to, unpin},
     tests::cpus::{Installed, PerCpu, all, comes, me, on, on_every},
+    trace::Counts,
 };
 use core::sync::atomic::{AtomicU64, Ordering};
 use vmsa::{PAGE_SIZE, PageRange, VirtAddr};
@@ -148,18 +150,22 @@ fn interrupted(handlers: &'static Handlers) -> bool {
     comes(|| IN_HANDLER.load(Ordering::Acquire) != 0)
 }
 
-kernel_test! { "arena", vfree_in_interrupt_context_is_put_off, {
-    static FREES: Handlers = Handlers {
-        timer: || once(|| {
+/// Frees [`area`] in the timer's interrupt.
+static FREES: Handlers = Handlers {
+    timer: || {
+        once(|| {
             let before = deferred().0;
             let freed = vfree(area()).is_ok();
             // It is out of use at once: a second vfree finds nothing.
             let gone = find(area()).is_none();
             let put_off = deferred().0 == before + 1;
             freed && gone && put_off
-        }),
-        ..park::HANDLERS
-    };
+        });
+    },
+    ..park::HANDLERS
+};
+
+kernel_test! { "arena", vfree_in_interrupt_context_is_put_off, {
     let before = warmed()?;
     for huge in [false, true] {
         let made = if huge { vmalloc_huge(2 << 20) } else { vmalloc(bytes(5)) };
@@ -170,6 +176,35 @@ kernel_test! { "arena", vfree_in_interrupt_context_is_put_off, {
         check_eq!(deferred().1, 0);
         check!(stats().lazy > 0);
     }
+    let after = Usage::now();
+    check_eq!((after.space, after.shadow), (before.space, before.shadow));
+    Ok(())
+} }
+
+kernel_test! { "arena", a_vfree_that_is_put_off_leaves_alone_what_alignment_passed_over, {
+    const ALIGN: u64 = 16 * PAGE_SIZE;
+    let before = warmed()?;
+    // The first has what lies before it; each of the others comes after one, and cannot adjoin it.
+    let mut areas = [must!(vmalloc_aligned(PAGE_SIZE, ALIGN)); 3];
+    for area in &mut areas[1..] {
+        *area = must!(vmalloc_aligned(PAGE_SIZE, ALIGN));
+    }
+    let in_use = stats().free;
+    for area in areas {
+        AREA.store(area.as_u64(), Ordering::Release);
+        let counts = Counts::now();
+        check!(interrupted(&FREES));
+        check_eq!(IN_HANDLER.load(Ordering::Acquire), 1);
+        wait_for_deferred();
+        let counts = counts.since();
+        // A leaf that is not as it was mapped would have all of the TLB flushed.
+        if !kasan::is_on() && !debug_pagealloc::is_on() {
+            check_eq!((counts.stores, counts.tlbi), (1, 0));
+        }
+    }
+    vm_unmap_aliases();
+    // More than their pages and those that guard them.
+    check!(stats().free - in_use > 6);
     let after = Usage::now();
     check_eq!((after.space, after.shadow), (before.space, before.shadow));
     Ok(())
