@@ -11,8 +11,7 @@ mod runs;
 use super::*;
 use crate::mm::host_tests::{Arena, Machine, Step, steps};
 use std::collections::{BTreeMap, BTreeSet};
-use vmsa::Attributes;
-use vmsa::PAGE_SIZE;
+use vmsa::{Attributes, Kind, PAGE_SIZE};
 
 /// A tree over `arena`.
 fn tree(arena: &mut Arena) -> PageTable<&mut Arena> {

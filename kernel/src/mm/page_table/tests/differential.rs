@@ -8,7 +8,7 @@ use aarch64_paging::{
     target::TargetAllocator,
 };
 use proptest::prelude::*;
-use vmsa::Attributes;
+use vmsa::{Attributes, Kind};
 
 /// Where their tables are said to be; the first one is the root.
 const THEIRS: u64 = 0x9_0000_0000;

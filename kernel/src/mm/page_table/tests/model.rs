@@ -2,7 +2,10 @@
 //! stores and compare-exchanges, with every value that a relaxed load may give.
 
 use super::*;
-use crate::{arch::host::Word, mm::page_alloc::OutOfMemory};
+use crate::{
+    arch::{entry::Entries, host::Word},
+    mm::page_alloc::OutOfMemory,
+};
 use loom::{model::Builder, sync::atomic::AtomicU64, thread};
 use std::{
     collections::HashMap,
