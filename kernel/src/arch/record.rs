@@ -35,6 +35,7 @@ pub(super) fn emit(kind: impl Fn() -> Kind) {
 }
 
 /// Tells the oracle, where there is one, of what somebody else counts and nobody records.
+#[cfg(target_os = "none")]
 #[inline(always)]
 pub(super) fn tell_uncounted(_kind: impl FnOnce() -> Kind) {
     #[cfg(feature = "oracle")]

@@ -83,7 +83,8 @@ impl FreeAreas {
         }
     }
 
-    /// Takes back the records that [`join_neighbours`](super::super::Chain::join_neighbours) has left.
+    /// Takes back the records that
+    /// [`join_neighbours`](super::super::Chain::join_neighbours) has left.
     pub fn take_back(&mut self, spare: Spare) {
         if let Some((first, last, count)) = spare.into_linked() {
             self.pool.release_linked(first, last, count);
