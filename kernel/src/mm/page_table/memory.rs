@@ -44,8 +44,8 @@ pub trait TableMemory {
     /// Takes tables back that nothing ever linked to. A memory that has no use for them keeps them.
     fn free(&mut self, _tables: &[Frame]) {}
 
-    /// Takes tables back that nothing links to any more and no TLB knows. A walk of [`walks`](super::walks) may
-    /// still be in one.
+    /// Takes tables back that nothing links to any more and no TLB knows. A walk of
+    /// [`walks`](super::walks) may still be in one.
     fn retire(&mut self, tables: &[Frame]) {
         self.free(tables);
     }
