@@ -1,12 +1,12 @@
 //! Counting, on each CPU for itself.
 //!
-//! A count must not cost more than what it counts, so it is a plain load, add and store, on a line that
-//! no other CPU writes; an atomic addition took twice as long in QEMU, and masking interrupts around
-//! it 150 times. But an interrupt between the load and the store may count as well, or have the
-//! task go on on another CPU: one of the counts would be lost. So the four instructions are a *restartable
-//! sequence*: exception entry finds an interrupted one by its place, and has it begin again, with
-//! nothing done. Then the CPU whose line it is stays the same from the first instruction to the
-//! last. (What Linux offers to programs as `rseq`.)
+//! A count must not cost more than what it counts, so it is a plain load, add and store, on a line
+//! that no other CPU writes; an atomic addition took twice as long in QEMU, and masking interrupts
+//! around it 150 times. But an interrupt between the load and the store may count as well, or have
+//! the task go on on another CPU: one of the counts would be lost. So the four instructions are a
+//! *restartable sequence*: exception entry finds an interrupted one by its place, and has it begin
+//! again, with nothing done. Then the CPU whose line it is stays the same from the first
+//! instruction to the last. (What Linux offers to programs as `rseq`.)
 //!
 //! Nothing but an IRQ can come in between: the block is always mapped, and an SError or a FIQ is the
 //! end of the machine.
@@ -21,8 +21,8 @@ use core::mem::offset_of;
 macro_rules! add {
     ($counter:ident, $number:literal $(, $($operand:tt)+)?) => {
         // SAFETY: TPIDR_EL1 holds the address of this CPU's block, whose counters are atomic for
-        // whoever reads them: the store is a whole one. Restarted, the sequence does nothing twice, since
-        // its only store is its last instruction, and reads nothing that it has changed.
+        // whoever reads them: the store is a whole one. Restarted, the sequence does nothing twice,
+        // since its only store is its last instruction, and reads nothing that it has changed.
         unsafe {
             asm!(
                 "2: mrs {block}, tpidr_el1",

@@ -330,8 +330,9 @@ impl Entries {
         stored
     }
 
-    /// Stores leaves with these attributes that map `frames`, one after the other, up to an entry that is
-    /// not empty; `va` is what the first entry maps, at level 3. Returns how many were stored.
+    /// Stores leaves with these attributes that map `frames`, one after the other, up to an entry
+    /// that is not empty; `va` is what the first entry maps, at level 3. Returns how many were
+    /// stored.
     ///
     /// For the record they are what those of [`store_each`](Self::store_each) are. Eight at a time, as
     /// long as eight are empty.

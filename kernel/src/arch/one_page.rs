@@ -1,9 +1,9 @@
 //! A page appears, or goes: the store of its leaf and what has to follow it, in one piece.
 //!
-//! With DEBUG_PAGEALLOC every page that is allocated and every page that is freed takes one of them. So
-//! nothing stands between their instructions, and one addition counts all of them. What each is for is
-//! argued where they are called. Only where nobody records, who would want to hear of each; the oracle is
-//! told.
+//! With DEBUG_PAGEALLOC every page that is allocated and every page that is freed takes one of
+//! them. So nothing stands between their instructions, and one addition counts all of them. What
+//! each is for is argued where they are called. Only where nobody records, who would want to hear
+//! of each; the oracle is told.
 
 use super::{counters, entry::Entry, record::tell_uncounted};
 use crate::trace::{Barrier, Kind};

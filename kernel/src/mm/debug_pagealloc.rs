@@ -226,8 +226,8 @@ pub fn is_on() -> bool {
 
 /// A page is about to be handed out.
 fn page_allocated(at: &'static Location<'static>, page: Frame) -> Result<Frame, OutOfMemory> {
-    // Where it is to be mapped, no more, and nobody watches that, there is a short way. It calls nothing,
-    // but for the long one at its end, and so keeps nothing on the stack.
+    // Where it is to be mapped, no more, and nobody watches that, there is a short way. It calls
+    // nothing, but for the long one at its end, and so keeps nothing on the stack.
     let Some(leaf) = linear_map::single_leaf(page).filter(|_| !unusual::anything()) else {
         return page_allocated_in_full(at, page);
     };
@@ -296,7 +296,8 @@ fn allocated(pages: Pages<'_>, at: &'static Location<'static>) {
 #[inline(never)]
 fn freed(pages: Pages<'_>, mut unflushed: Option<Unflushed>, at: &'static Location<'static>) {
     let (poisons, none) = (POISONS.load(Ordering::Relaxed), pages.count() == 0);
-    // Who fills a page has it alone: then the addresses can't wait for the pages. And no pages, no flush.
+    // Who fills a page has it alone: then the addresses can't wait for the pages. And no pages, no
+    // flush.
     if (poisons || none)
         && let Some(unflushed) = unflushed.take()
     {

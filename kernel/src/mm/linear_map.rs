@@ -176,8 +176,8 @@ static LEAF_TABLES: [AtomicU64; 16] = [const { AtomicU64::new(0) }; 16];
 #[cfg(not(feature = "oracle"))]
 const FRAME_BITS: u32 = 36;
 
-/// Which 2 MiB `va` is in: bits `[48:21]`. The first of them is set in the upper half, so that no address
-/// of it is that of an empty word.
+/// Which 2 MiB `va` is in: bits `[48:21]`. The first of them is set in the upper half, so that no
+/// address of it is that of an empty word.
 #[cfg(not(feature = "oracle"))]
 #[inline(always)]
 fn key_of(va: VirtAddr) -> u64 {

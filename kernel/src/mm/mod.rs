@@ -1,8 +1,8 @@
 //! Memory management. Each file uses only those before it here, but for `vmalloc/` and
-//! `page_alloc/`, whose files are parts of one thing: `layout`, `ranges`, `unflushed`, `page_alloc`,
-//! `sequence`, `lazy`, `tlb`, `page_table`, `linear_map`, `kasan`, `debug_pagealloc`, `vmalloc`, `set_memory`,
-//! `heap`, `dump`, `ptdump`, `explain`, `snapshot`, `bring_up`; and of a program's memory `asid`,
-//! `user_tlb`, `gather`, `address_space`.
+//! `page_alloc/`, whose files are parts of one thing: `layout`, `ranges`, `unflushed`,
+//! `page_alloc`, `sequence`, `lazy`, `tlb`, `page_table`, `linear_map`, `kasan`, `debug_pagealloc`,
+//! `vmalloc`, `set_memory`, `heap`, `dump`, `ptdump`, `explain`, `snapshot`, `bring_up`; and of a
+//! program's memory `asid`, `user_tlb`, `gather`, `address_space`.
 
 #[cfg(target_os = "none")]
 pub mod address_space;

@@ -125,7 +125,8 @@ fn add_recorded(range: PageRange, removed: Removed) {
     }
 }
 
-/// What the TLBI names of one page whose leaf has changed: for who makes the whole sequence in one piece.
+/// What the TLBI names of one page whose leaf has changed: for who makes the whole sequence in one
+/// piece.
 #[cfg(target_os = "none")]
 #[inline(always)]
 pub(super) fn of_one_leaf(page: vmsa::VirtAddr) -> Operand {

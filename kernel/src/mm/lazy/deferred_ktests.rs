@@ -143,8 +143,8 @@ kernel_test! { "deferred", a_flush_waits_for_the_end_of_the_section, {
             (va, mapped, stale)
         })
     };
-    // A TLB may forget at any time. What makes it do so the first time, here, are pages of code and data
-    // that nobody has used for a while; they are in the TLB the next time.
+    // A TLB may forget at any time. What makes it do so the first time, here, are pages of code and
+    // data that nobody has used for a while; they are in the TLB the next time.
     let mut last = attempt()?;
     for _ in 0..3 {
         if last.1.2 != (1, true) {

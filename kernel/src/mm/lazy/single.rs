@@ -22,8 +22,8 @@ pub fn map_single(entry: Entry, va: VirtAddr, level: Level, leaf: Descriptor) ->
     true
 }
 
-/// Clears `entry`, the leaf of `va` at `level`. False if it was empty. As every leaf that becomes invalid
-/// it owes no barrier of its own: the TLB flush, which is left to the caller, has them.
+/// Clears `entry`, the leaf of `va` at `level`. False if it was empty. As every leaf that becomes
+/// invalid it owes no barrier of its own: the TLB flush, which is left to the caller, has them.
 #[inline(always)]
 pub fn clear_single(entry: Entry, va: VirtAddr, level: Level) -> bool {
     let old = entry.load();

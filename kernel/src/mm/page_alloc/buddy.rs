@@ -203,8 +203,9 @@ impl<'a> Buddy<'a> {
     }
 
     /// Makes the pages that come next in `runs` available, which are in no list and in the state
-    /// `from`, up to `most` of them, up to the last run, and up to a run of more than one: in fragmented
-    /// memory every run is one. How many they were; it ends before a page that is in another state.
+    /// `from`, up to `most` of them, up to the last run, and up to a run of more than one: in
+    /// fragmented memory every run is one. How many they were; it ends before a page that is in
+    /// another state.
     pub(super) fn release_singles(&mut self, runs: &mut Runs<'a>, most: u32, from: State) -> u32 {
         // In locals of its own, all that the loop needs is kept in registers.
         let mut left = runs.clone();

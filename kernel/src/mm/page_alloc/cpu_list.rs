@@ -3,20 +3,22 @@
 //!
 //! For single pages there are two stacks of at most [`BATCH`] pages. The first is used; when it is
 //! full, it becomes the second, and what that held goes back to the buddy system; when it is empty,
-//! the second takes its place, and only when both are empty [`BATCH`] pages come from the buddy system. So between two visits there
-//! lie at least [`BATCH`] calls, whatever their order; the page that was freed last is allocated
-//! first, while the caches still hold it; and what goes back is what lay longest. (The magazines of
-//! Bonwick and Adams, "Magazines and Vmem", USENIX 2001, with the buddy system as the depot.)
+//! the second takes its place, and only when both are empty [`BATCH`] pages come from the buddy
+//! system. So between two visits there lie at least [`BATCH`] calls, whatever their order; the page
+//! that was freed last is allocated first, while the caches still hold it; and what goes back is
+//! what lay longest. (The magazines of Bonwick and Adams, "Magazines and Vmem", USENIX 2001, with
+//! the buddy system as the depot.)
 //!
 //! [`BATCH`] is 32: a batch is then one block of order 5 on fresh memory, a visit costs each page a
 //! few instructions, and interrupts are masked for some thousand of them at most.
 //!
-//! Lists of up to [`KEPT`] pages come from one chain, and go back to it, at its front: a list that is
-//! freed and wanted again is not merged into blocks and split again (a third of the instructions of a
-//! `vmalloc` of 16 pages). What was taken off last comes back first, mostly, and is then one run with what
-//! was left: as long as that holds, every list is one run. Where the chain has fewer pages than are wanted
-//! it goes back to the buddy system, which gives [`KEPT`] pages in its place, in one block where it
-//! has one; where it would have more than [`KEPT`], what lay there goes back, and the new list stays.
+//! Lists of up to [`KEPT`] pages come from one chain, and go back to it, at its front: a list that
+//! is freed and wanted again is not merged into blocks and split again (a third of the instructions
+//! of a `vmalloc` of 16 pages). What was taken off last comes back first, mostly, and is then one
+//! run with what was left: as long as that holds, every list is one run. Where the chain has fewer
+//! pages than are wanted it goes back to the buddy system, which gives [`KEPT`] pages in its place,
+//! in one block where it has one; where it would have more than [`KEPT`], what lay there goes back,
+//! and the new list stays.
 //!
 //! A CPU may hold back 2 * [`BATCH`] + [`KEPT`] pages, 768 KiB, from the others and from merging, until
 //! somebody drains it; whoever finds too little memory does.
@@ -170,8 +172,8 @@ impl CpuList {
         self.kept.take_front(map, count)
     }
 
-    /// As [`take_kept`](Self::take_kept), if that is as short as it mostly is: the chain is one run, and has
-    /// more.
+    /// As [`take_kept`](Self::take_kept), if that is as short as it mostly is: the chain is one
+    /// run, and has more.
     #[inline(always)]
     pub(super) fn take_kept_run(&mut self, map: Map<'_>, count: u64) -> Option<Chain> {
         self.kept.take_front_run(map, u32::try_from(count).ok()?)

@@ -17,8 +17,8 @@ pub struct Hooks {
     /// The pages were given back; nobody can get them yet. The addresses, if there are any, are to be
     /// flushed before this returns.
     pub freed: fn(Pages<'_>, Option<Unflushed>, &'static Location<'static>),
-    /// As `allocated`, of a single page, which most calls are about. It returns what the allocation does,
-    /// which can end with it.
+    /// As `allocated`, of a single page, which most calls are about. It returns what the allocation
+    /// does, which can end with it.
     pub page_allocated: fn(&'static Location<'static>, Frame) -> Result<Frame, OutOfMemory>,
     /// As `freed`, of a single page.
     pub page_freed: fn(Frame, &'static Location<'static>),

@@ -171,8 +171,8 @@ impl Chain {
     /// As [`retire`](Self::retire), which came to a page that it must refuse, and has retired those
     /// before it.
     ///
-    /// What a page says of its run that was freed meanwhile is anything: where it is the first of a run,
-    /// the rest of the list can't be found, and nobody frees it.
+    /// What a page says of its run that was freed meanwhile is anything: where it is the first of a
+    /// run, the rest of the list can't be found, and nobody frees it.
     #[cold]
     #[inline(never)]
     fn retire_in_pieces(&mut self, map: Map<'_>, mut refused: impl FnMut(usize)) {

@@ -27,8 +27,8 @@ use core::{
 };
 use vmsa::Frame;
 
-/// What the calls of one CPU for single pages and lists work on. On a line of its own: a CPU writes to it all
-/// the time.
+/// What the calls of one CPU for single pages and lists work on. On a line of its own: a CPU writes
+/// to it all the time.
 #[repr(align(64))]
 struct Line {
     lock: IrqLock<Mine>,

@@ -70,8 +70,8 @@ impl<M: TableMemory> PageTable<M> {
     }
 
     /// As [`map_pages`](Self::map_pages), to adjacent frames from `first` on. Where one table that
-    /// exists has all of the leaves, as it mostly does, there is little to it: one descent, the section,
-    /// and seven instructions a leaf.
+    /// exists has all of the leaves, as it mostly does, there is little to it: one descent, the
+    /// section, and seven instructions a leaf.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`]; [`Error::Occupied`]. Leaves before it are mapped.
@@ -210,9 +210,10 @@ impl<M: TableMemory> PageTable<M> {
         })
     }
 
-    /// As [`take_pages`](Self::take_pages), for who has mapped them by [`map_pages`](Self::map_pages):
-    /// then there are no contiguous sets to be looked for. What the leaves held goes through `fold`, from
-    /// `from` on, as in an iterator's: a value that nobody has the address of stays in a register.
+    /// As [`take_pages`](Self::take_pages), for who has mapped them by
+    /// [`map_pages`](Self::map_pages): then there are no contiguous sets to be looked for. What the
+    /// leaves held goes through `fold`, from `from` on, as in an iterator's: a value that nobody
+    /// has the address of stays in a register.
     ///
     /// # Errors
     /// [`Error::Block`]; leaves before it are cleared. [`Error::Misaligned`] for what is no range.

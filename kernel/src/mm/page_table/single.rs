@@ -15,16 +15,16 @@ impl<M: TableMemory> PageTable<M> {
             .is_some_and(|entries| lazy::map_single(entries.entry(0), va, Level::L3, leaf))
     }
 
-    /// Clears the leaf of one page that is mapped by no block and no contiguous set. False where nothing
-    /// was mapped. The flush is left to the caller.
+    /// Clears the leaf of one page that is mapped by no block and no contiguous set. False where
+    /// nothing was mapped. The flush is left to the caller.
     #[inline(always)]
     pub fn clear_single(&self, va: VirtAddr) -> bool {
         self.leaves_of_one_table(va, 1)
             .is_some_and(|entries| lazy::clear_single(entries.entry(0), va, Level::L3))
     }
 
-    /// Maps one block, whose first frame is `frame`, with its barriers. False, and nothing is done, where
-    /// there is no table for it, something is linked or mapped there, or it is not aligned.
+    /// Maps one block, whose first frame is `frame`, with its barriers. False, and nothing is done,
+    /// where there is no table for it, something is linked or mapped there, or it is not aligned.
     #[inline(always)]
     pub fn map_single_block(&self, va: VirtAddr, frame: Frame, attributes: Attributes) -> bool {
         let leaf = Descriptor::leaf(Level::L2, frame.start(), attributes);
@@ -34,8 +34,8 @@ impl<M: TableMemory> PageTable<M> {
         lazy::map_single(entry, va, Level::L2, leaf)
     }
 
-    /// Clears the entry of a block; its first frame. `None`, and nothing is done, where none is mapped. The
-    /// flush is left to the caller.
+    /// Clears the entry of a block; its first frame. `None`, and nothing is done, where none is
+    /// mapped. The flush is left to the caller.
     #[inline(always)]
     pub fn clear_single_block(&self, va: VirtAddr) -> Option<Frame> {
         let entry = self.linked_block_entry(va)?;

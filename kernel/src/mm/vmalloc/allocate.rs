@@ -344,9 +344,10 @@ fn take_frames_down(area: OwnedArea, start: VirtAddr, home: &Arena) {
 /// both, behind the page allocator's hook.
 ///
 /// It saves the purge nothing. The area waits before it is flushed, as everywhere, and a purge on
-/// another CPU may get to it first: then it is the purge's flush that lets others have the addresses,
-/// and the one here has them walk their own leaves again, no more. To have the area wait after its flush,
-/// and be left out of the purge's, would be another order of things, for one flush in some hundred areas.
+/// another CPU may get to it first: then it is the purge's flush that lets others have the
+/// addresses, and the one here has them walk their own leaves again, no more. To have the area wait
+/// after its flush, and be left out of the purge's, would be another order of things, for one flush
+/// in some hundred areas.
 #[cold]
 #[inline(never)]
 fn take_down_and_flush(mut area: OwnedArea, start: VirtAddr, home: &Arena) {

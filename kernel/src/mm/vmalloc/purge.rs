@@ -60,8 +60,9 @@ fn each_unpurged_under(_: &SpinLockGuard<'_, ()>, mut each: impl FnMut(&VmapArea
     }
 }
 
-/// Has an unmapped area of the arena `home`, which starts at `start`, wait for its purge. Returns the arena for which [`purge_if_free`] is due, which the
-/// caller sees to once it has given back the area's pages.
+/// Has an unmapped area of the arena `home`, which starts at `start`, wait for its purge. Returns
+/// the arena for which [`purge_if_free`] is due, which the caller sees to once it has given back
+/// the area's pages.
 #[inline]
 pub(super) fn push(area: OwnedArea, start: VirtAddr, home: &Arena) -> Option<FullArena> {
     if planted(Bug::VaReusedEarly) {

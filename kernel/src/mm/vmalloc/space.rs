@@ -286,8 +286,8 @@ impl Space {
             .unwrap_or(Err(TakeError::NoSpace))
     }
 
-    /// Takes the area that starts at `start` out of use, if `right` says so of its kind. The arena is the
-    /// one in which it is to wait for the purge.
+    /// Takes the area that starts at `start` out of use, if `right` says so of its kind. The arena
+    /// is the one in which it is to wait for the purge.
     #[inline(always)]
     pub fn remove(
         &self,

@@ -6,8 +6,8 @@ use crate::mm::page_alloc::map::{MANY, Map, State};
 use core::sync::atomic::Ordering::Relaxed;
 
 impl Chain {
-    /// Puts all pages from the state that they are in into `to`, or none, where one is not in it: it was
-    /// freed behind the back of who has the chain. Whether it was done.
+    /// Puts all pages from the state that they are in into `to`, or none, where one is not in it:
+    /// it was freed behind the back of who has the chain. Whether it was done.
     #[inline]
     pub(in super::super) fn change(&self, map: Map<'_>, to: State) -> bool {
         let from = self.state();
@@ -22,8 +22,8 @@ impl Chain {
                 before = singles.clone();
             }
             runs.behind(&before);
-            // A run, or a page that isn't ours. As in `retire`: what it says of the next is read when it
-            // is known to be ours.
+            // A run, or a page that isn't ours. As in `retire`: what it says of the next is read
+            // when it is known to be ours.
             let Some(first) = runs.first() else {
                 return true;
             };
@@ -43,8 +43,8 @@ impl Chain {
         false
     }
 
-    /// Puts the pages before the page `stop`, which are nobody else's, back into the state that they were
-    /// in.
+    /// Puts the pages before the page `stop`, which are nobody else's, back into the state that
+    /// they were in.
     #[cold]
     #[inline(never)]
     fn change_back(&self, map: Map<'_>, stop: usize) {
@@ -91,8 +91,8 @@ impl Chain {
         self.count += pages;
     }
 
-    /// Puts the pages of `front`, which are in use, before its own, if that is all one run then, and it is the
-    /// first; `front` has no other. Their state is `to`. If not, nothing has changed.
+    /// Puts the pages of `front`, which are in use, before its own, if that is all one run then,
+    /// and it is the first; `front` has no other. Their state is `to`. If not, nothing has changed.
     #[inline(always)]
     pub(in super::super) fn join_front(&mut self, map: Map<'_>, front: &Self, to: State) -> bool {
         let is_one = front.first == front.last && front.end == self.first;

@@ -1,5 +1,5 @@
-//! The next single pages of a chain, in a value of their own: a loop over them keeps all that it needs in
-//! registers. In fragmented memory every run is one.
+//! The next single pages of a chain, in a value of their own: a loop over them keeps all that it
+//! needs in registers. In fragmented memory every run is one.
 
 use super::{Frames, MANY, Map, PageMeta, Runs};
 use core::sync::atomic::Ordering::Relaxed;
@@ -56,8 +56,8 @@ impl Iterator for Singles<'_> {
 }
 
 impl<'a> Frames<'a> {
-    /// The frames that come next, as long as each is adjacent to none of the list, as far as that is noted,
-    /// and not in the last run. `None` if not even the next one is.
+    /// The frames that come next, as long as each is adjacent to none of the list, as far as that
+    /// is noted, and not in the last run. `None` if not even the next one is.
     #[inline(always)]
     pub fn singles(&self) -> Option<Singles<'a>> {
         (self.next == self.end && self.runs.comes_single()).then(|| self.runs.singles())

@@ -53,8 +53,8 @@ pub fn take_run_at_once(count: u64) -> Option<Chain> {
     mine.list.take_kept_run(map, count)
 }
 
-/// Gives back a list of more than one page, if there is nothing to it: its pages lie side by side before
-/// those that the CPU keeps, as they did when they were taken. If not, nothing has changed.
+/// Gives back a list of more than one page, if there is nothing to it: its pages lie side by side
+/// before those that the CPU keeps, as they did when they were taken. If not, nothing has changed.
 #[inline(always)]
 pub fn give_run_at_once(pages: &Chain) -> bool {
     let line = mine();

@@ -56,8 +56,8 @@ impl Blocks {
     }
 
     /// Has pages given out from a new block, the area that starts at `start`, of which it takes the
-    /// first `pages`. What is left of the old one is never given out: less than was asked for. Returns whether the old one waits
-    /// for the purge now.
+    /// first `pages`. What is left of the old one is never given out: less than was asked for.
+    /// Returns whether the old one waits for the purge now.
     pub fn renew(&mut self, busy: &BusyAreas, start: VirtAddr, pages: u16) -> bool {
         let block = busy.starting_at(start).expect("a block is an area in use");
         debug_assert_eq!(block.pages(), u64::from(BLOCK_PAGES));
@@ -101,8 +101,8 @@ impl Blocks {
         self.current.filter(holds).or_else(|| busy.block_at(page))
     }
 
-    /// Takes back pages that were given out, of a block. `dirty` of them were mapped. Returns whether the
-    /// block waits for the purge now.
+    /// Takes back pages that were given out, of a block. `dirty` of them were mapped. Returns
+    /// whether the block waits for the purge now.
     #[inline]
     pub fn give_back(&mut self, busy: &BusyAreas, range: PageRange, dirty: u16) -> bool {
         let (page, end) = page_numbers(range);
@@ -124,10 +124,10 @@ impl Blocks {
         slots.is_through()
     }
 
-    /// Takes back the page at `start` as [`give_back`](Self::give_back) does, where little is to be seen
-    /// to: it was given out from the block from which pages are given out now, which is listed already
-    /// and does not become dirty as a whole. `unmap` unmaps it, and says whether it was mapped. False
-    /// where any of that is not so; then nothing has been taken back.
+    /// Takes back the page at `start` as [`give_back`](Self::give_back) does, where little is to be
+    /// seen to: it was given out from the block from which pages are given out now, which is listed
+    /// already and does not become dirty as a whole. `unmap` unmaps it, and says whether it was
+    /// mapped. False where any of that is not so; then nothing has been taken back.
     #[inline(always)]
     pub fn give_back_single(&mut self, start: VirtAddr, unmap: impl FnOnce() -> bool) -> bool {
         let Some(block) = self.current else {

@@ -436,7 +436,8 @@ pub fn place_after(area: &'static VmapArea) -> Place {
     }
 }
 
-/// Where an area belongs that lies below `above` and above `below`, which is the one before it, or none.
+/// Where an area belongs that lies below `above` and above `below`, which is the one before it, or
+/// none.
 #[inline]
 pub fn place_between(below: Link, above: &'static VmapArea) -> Place {
     // Of two that follow one another one is below the other in the tree: that one has room.

@@ -27,8 +27,8 @@ enum Step {
     Barrier(Barrier),
 }
 
-/// Clears of both, and one sequence that covers both. (A page that is to be filled in between can't wait
-/// for it: then [`ADDRESSES`] comes first, and by itself.)
+/// Clears of both, and one sequence that covers both. (A page that is to be filled in between can't
+/// wait for it: then [`ADDRESSES`] comes first, and by itself.)
 const TOGETHER: [Step; 7] = [
     Step::Clear { linear: false },
     Step::Clear { linear: true },
