@@ -75,6 +75,12 @@ pub fn free_retired() {
     }
 }
 
+/// How many tables wait for walks to end.
+#[cfg(feature = "ktests")]
+pub fn retired() -> u64 {
+    RETIRED.lock().iter().map(PageList::count).sum()
+}
+
 /// Table pages from the page allocator, reached through the linear map.
 #[derive(Clone, Copy, Debug)]
 pub struct Linear(());

@@ -101,6 +101,11 @@ impl<L> Waiting<L> {
         self.new.is_none() && self.old.is_none()
     }
 
+    /// What waits.
+    pub fn iter(&self) -> impl Iterator<Item = &L> {
+        self.new.iter().chain(&self.old)
+    }
+
     /// The list for what has just been taken out, and flushed; `None` where there is none yet.
     pub fn list(&mut self) -> &mut Option<L> {
         &mut self.new

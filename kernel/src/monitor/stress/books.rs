@@ -52,7 +52,9 @@ fn accounted() -> u64 {
     // Records are made ready by the CPU that begins alone; in the arena of another one there may come
     // more.
     let records = vmalloc::record_pages();
-    page_alloc::stats().free + tables() + records + shadow.populated - shadow.depopulated
+    // A table that has given way to a block waits while any CPU walks.
+    let tables = tables() + linear_map::retired();
+    page_alloc::stats().free + tables + records + shadow.populated - shadow.depopulated
 }
 
 /// Makes what a run would otherwise make the first time alone: tables for the addresses that it
