@@ -1,6 +1,6 @@
 # What the project's commands say before the kernel runs, where they refuse, and after it has crashed.
 # The crash is made here, by a jump to the guard page of the vmalloc area of one page in the scene
-# `pause`: it lies behind the first stack, which has eight pages and a guard page.
+# `pause`, which the scene makes read-only: x0 is where it starts.
 
 # Tries what is refused everywhere, and what is refused somewhere.
 define lull-try
@@ -21,15 +21,19 @@ end
 echo lull: at reset\n
 lull-try
 
-hbreak kernel::mm::set_memory::set_memory_ro
+# Its first instruction. The path is Rust's; what is at hand is assembly.
+set language rust
+hbreak *kernel::mm::set_memory::set_memory_ro
+set language auto
 continue
+set $area = $x0 as u64
 echo lull: in the scene\n
 lull-try
-lull-pt 0xffff800080009000
+lull-pt $area
 lull-pt $pc
 
 hbreak kernel::arch::exit::failure
-set $pc = 0xffff80008000a000
+set $pc = $area + 0x1000
 continue
 echo lull: crashed\n
 backtrace 2

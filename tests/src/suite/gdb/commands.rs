@@ -68,6 +68,19 @@ pub(super) fn crash(text: &str, console: &str) -> Result {
             "  now translates to 0x0000_",
         ],
     )?;
+    // The area of one page, and behind it its guard page, into which the kernel was made to jump.
+    let start = scene
+        .lines()
+        .find(|line| line.contains(" kernel/src/tour/pause.rs:"))
+        .and_then(|line| u64::from_str_radix(line.get(2..18)?, 16).ok())
+        .ok_or_else(|| Failure::fail("gdb did not print where the scene's area starts"))?;
+    let guard = start + 0x1000;
+    let shadow = format!(
+        " {:x}: {}\n>{guard:x}: {}\n",
+        guard - 0x80,
+        ["00"; 16].join(" "),
+        ["f8"; 16].join(" ")
+    );
     let crashed = part(text, "crashed")?;
     same(crashed, console, STATE)?;
     same(crashed, console, WALK)?;
@@ -77,8 +90,7 @@ pub(super) fn crash(text: &str, console: &str) -> Result {
         &[
             "  not mapped: level 3 translation fault",
             " is f8: no access, vmalloc space without an area or behind its end",
-            " ffff800080009f80: 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00\n\
-             >ffff80008000a000: f8 f8 f8 f8 f8 f8 f8 f8 f8 f8 f8 f8 f8 f8 f8 f8\n",
+            &shadow,
             &area(console)?,
         ],
     )
