@@ -60,16 +60,16 @@ impl Area {
         Ok(())
     }
 
-    /// Leaves it to the handlers of a CPU, to be freed there, or frees it where they have one. It is
-    /// looked at first.
+    /// Leaves it to the handlers of a CPU, to be freed there, or frees it where they have one, or
+    /// something is wrong with it. It is looked at first.
     pub(super) fn leave_to_handlers(self, cpu: usize) -> Result<(), Wrong> {
-        self.check()?;
-        claims::give_up(self.start)?;
         let start = self.start;
-        if interrupts::leave(cpu, start) {
+        let checked = self.check().and(claims::give_up(start));
+        if checked.is_ok() && interrupts::leave(cpu, start) {
             return Ok(());
         }
-        vfree(start).map_err(|error| wrong!("vfree({start}): {error}"))
+        vfree(start).map_err(|error| wrong!("vfree({start}): {error}"))?;
+        checked
     }
 
     /// Frees it. It is looked at first, and freed in any case.
@@ -231,7 +231,10 @@ impl Areas {
 
     /// Frees all.
     pub(super) fn free_all(&mut self) -> Result<(), Wrong> {
-        (0..AREAS).try_for_each(|slot| self.free_slot(slot, false))
+        // Each, whatever became of the one before it: here as in `pages` and `mappings`.
+        (0..AREAS)
+            .map(|slot| self.free_slot(slot, false))
+            .fold(Ok(()), Result::and)
     }
 
     /// Hands one over to whoever takes it.

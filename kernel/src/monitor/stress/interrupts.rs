@@ -291,14 +291,16 @@ pub(super) fn pause() -> Result<u64, Wrong> {
         wrong = wrong.or(hands.wrong);
         pages += hands.pages.iter().flatten().count() as u64;
     });
+    // Whatever was wrong, what they have is given back.
+    let freed = (0..MAX_CPUS)
+        .filter_map(take_left)
+        .map(|area| vmalloc::vfree(area).map_err(|error| wrong!("vfree({area}): {error}")))
+        .fold(Ok(()), Result::and);
+    vmalloc::wait_for_deferred();
     if let Some((what, va)) = wrong {
         return Err(wrong!("in interrupt context: {what}: {va}"));
     }
-    for area in (0..MAX_CPUS).filter_map(take_left) {
-        vmalloc::vfree(area).map_err(|error| wrong!("vfree({area}): {error}"))?;
-    }
-    vmalloc::wait_for_deferred();
-    Ok(pages)
+    freed.map(|()| pages)
 }
 
 /// Frees the pages that they hold. They do nothing meanwhile.

@@ -159,6 +159,7 @@ fn found_of_many<T>(
     spoil: impl Fn() -> Option<T>,
     mend: impl Fn(T) -> TestResult,
 ) -> TestResult {
+    let areas = vmalloc::stats().areas;
     let mut spoilt = Vec::new();
     let result = run_many(23, 4000, TASKS, |done| {
         if done > 300 {
@@ -172,6 +173,8 @@ fn found_of_many<T>(
     };
     log::info!("step {}: {}", stopped.step, stopped.why);
     check!(stopped.why.to_string().contains(why));
+    // Whoever stops gives everything back, also what was spoilt.
+    check_eq!(vmalloc::stats().areas, areas);
     Ok(())
 }
 

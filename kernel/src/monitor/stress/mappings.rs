@@ -167,6 +167,8 @@ impl Mappings {
 
     /// Unmaps all.
     pub(super) fn unmap_all(&mut self, pages: &mut Pages) -> Result<(), Wrong> {
-        (0..MAPPINGS).try_for_each(|slot| self.unmap_slot(slot, pages))
+        (0..MAPPINGS)
+            .map(|slot| self.unmap_slot(slot, pages))
+            .fold(Ok(()), Result::and)
     }
 }

@@ -242,7 +242,9 @@ impl Pages {
 
     /// Frees all.
     pub(super) fn free_all(&mut self) -> Result<(), Wrong> {
-        (0..HOLDINGS).try_for_each(|slot| self.free_slot(slot, false))
+        (0..HOLDINGS)
+            .map(|slot| self.free_slot(slot, false))
+            .fold(Ok(()), Result::and)
     }
 
     /// Makes single pages of a block.
